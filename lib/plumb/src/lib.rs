@@ -1,0 +1,1 @@
+//! Descriptors, processes, sandboxes and exit codes: the only home of unsafe code.

@@ -1,0 +1,1 @@
+//! SMTP as bytes: no input or output, no clock, no dependencies.

@@ -1,0 +1,2 @@
+//! queue-maildir
+fn main() {}

@@ -1,0 +1,2 @@
+//! starttls-wrap
+fn main() {}
