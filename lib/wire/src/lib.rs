@@ -8,6 +8,7 @@ mod client;
 mod command;
 mod dialogue;
 mod line;
+mod path;
 mod reply;
 mod scan;
 
@@ -16,5 +17,6 @@ pub use client::{BadLine, ClientStream, FromClient};
 pub use command::{Command, Verb, chunk};
 pub use dialogue::{Asked, Dialogue, Expect, FromServer, PIPELINE_LIMIT};
 pub use line::{Line, LineReader};
+pub use path::{BadPath, Parameter, domain, literal, parameters, path};
 pub use reply::ReplyLine;
 pub use scan::find_line_end;
