@@ -1,0 +1,179 @@
+//! The folder of one test: control files, a Maildir, certificates; removed unless the test failed.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::programs;
+
+/// The ordinary user of the tests: Debian's `nobody`, as a number.
+pub const ORDINARY: u32 = 65534;
+
+/// The name in the certificates and in control/me.
+pub const NAME: &str = "mx.test";
+
+/// One test's folder below the system's temporary folder.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// A new folder that everyone may enter, with `control/me` and `control/rcpthosts` (both [`NAME`]) and an empty `Maildir`.
+    pub fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("chainmail-test.{}.{count}", std::process::id()));
+        let folder = Folder { path };
+        for name in ["control", "Maildir/tmp", "Maildir/new", "Maildir/cur"] {
+            fs::create_dir_all(folder.path.join(name)).expect("make the test's folder");
+        }
+        folder.write("control/me", format!("{NAME}\n"));
+        folder.write("control/rcpthosts", format!("{NAME}\n"));
+        fs::set_permissions(&folder.path, Permissions::from_mode(0o755)).expect("chmod");
+        if programs::root() {
+            folder.give("Maildir");
+        }
+        folder
+    }
+
+    /// The path of `name` inside the folder; the folder itself for "".
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The same as text, for environments and command lines.
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).into_os_string().into_string().expect("a path in UTF-8")
+    }
+
+    /// Writes the file `name`.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap_or_else(|error| panic!("write {name}: {error}"));
+    }
+
+    /// Writes the executable script `name` and gives its path.
+    pub fn script(&self, name: &str, content: &str) -> String {
+        self.write(name, content);
+        fs::set_permissions(self.path(name), Permissions::from_mode(0o755)).expect("chmod");
+        self.text(name)
+    }
+
+    /// Makes `name` and what is below it the ordinary user's (root only).
+    pub fn give(&self, name: &str) {
+        give(&self.path(name));
+    }
+
+    /// Makes `ca.pem` once, then `NAME.pem` (leaf and CA) and `NAME.key` (mode 0600) for these DNS names.
+    pub fn certificate(&self, name: &str, key: Key, hosts: &[&str]) {
+        if !self.path("ca.pem").exists() {
+            self.openssl(
+                &[
+                    "req",
+                    "-x509",
+                    "-days",
+                    "2",
+                    "-subj",
+                    "/CN=test CA",
+                    "-keyout",
+                    "ca.key",
+                    "-out",
+                    "ca.pem",
+                ],
+                Key::P256,
+            );
+        }
+        let (pem, secret) = (format!("{name}.pem"), format!("{name}.key"));
+        let subject = format!("/CN={}", hosts[0]);
+        let names: Vec<_> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
+        let names = format!("subjectAltName={}", names.join(","));
+        self.openssl(
+            &[
+                "req",
+                "-x509",
+                "-CA",
+                "ca.pem",
+                "-CAkey",
+                "ca.key",
+                "-days",
+                "2",
+                "-subj",
+                &subject,
+                "-addext",
+                &names,
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+                "-keyout",
+                &secret,
+                "-out",
+                &pem,
+            ],
+            key,
+        );
+        let chain = [fs::read(self.path(&pem)), fs::read(self.path("ca.pem"))];
+        self.write(&pem, chain.map(|part| part.expect("a certificate")).concat());
+        fs::set_permissions(self.path(&secret), Permissions::from_mode(0o600)).expect("chmod");
+    }
+
+    fn openssl(&self, args: &[&str], key: Key) {
+        let output = Command::new("openssl")
+            .args(args)
+            .args(["-nodes", "-newkey"])
+            .args(key.options())
+            .current_dir(&self.path)
+            .stdin(Stdio::null())
+            .output()
+            .expect("openssl: apt-get install openssl");
+        assert!(
+            output.status.success(),
+            "openssl {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+impl Default for Folder {
+    fn default() -> Folder {
+        Folder::new()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the test's folder is kept: {}", self.path.display());
+        } else if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug)]
+pub enum Key {
+    /// ECDSA on P-256.
+    P256,
+    /// RSA with 2048 bits.
+    Rsa,
+}
+
+impl Key {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Key::P256 => &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+            Key::Rsa => &["rsa:2048"],
+        }
+    }
+}
+
+fn give(path: &Path) {
+    chown(path, Some(ORDINARY), Some(ORDINARY)).expect("chown");
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("read a folder") {
+            give(&entry.expect("read a folder").path());
+        }
+    }
+}
