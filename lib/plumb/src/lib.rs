@@ -1,1 +1,16 @@
 //! Descriptors, processes, sandboxes and exit codes: the only home of unsafe code.
+
+pub mod child;
+pub mod die;
+pub mod fds;
+pub mod log;
+pub mod privs;
+pub mod process;
+pub mod sandbox;
+pub mod ucspi;
+
+mod landlock;
+mod packet;
+mod program;
+
+pub use die::{Doing, Error, Result};

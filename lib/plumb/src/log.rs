@@ -1,0 +1,148 @@
+//! One line per event on descriptor 2, which never blocks the session and never reaches the client.
+
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::OnceLock;
+
+use nix::sys::stat::{FileStat, SFlag};
+
+use crate::fds;
+use crate::ucspi::CONNID_MAX;
+
+/// Longest line in bytes, its line feed included: below PIPE_BUF (4,096), so that lines of many processes never mix.
+pub const LINE_MAX: usize = 4_000;
+
+/// The log of one session: `program: pid: event key=value ... connid=...`.
+#[derive(Debug)]
+pub struct Log {
+    program: &'static str,
+    pid: u32,
+    connid: String,
+    sink: Sink,
+    lost: u64,
+}
+
+/// What descriptor 2 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sink {
+    /// A pipe or socket, where the kernel can be asked not to wait.
+    Stream,
+    /// A file, terminal or device.
+    Other,
+    /// The client's own socket, or nothing.
+    Silent,
+}
+
+impl Log {
+    /// A log, made before the process is locked in, in the name of `pid`, which a relay gives as its program's; an empty `connid` is left out.
+    pub fn new(program: &'static str, pid: u32, connid: impl Into<String>) -> Self {
+        Self { program, pid, connid: connid.into(), sink: Sink::of_stderr(), lost: 0 }
+    }
+
+    /// Writes one event, or counts it as lost where it would have to wait.
+    pub fn line(&mut self, event: impl Display) {
+        let line = self.format(&event.to_string());
+        match self.sink.write(line.as_bytes()) {
+            Ok(()) => self.lost = 0,
+            Err(_) => self.lost = self.lost.saturating_add(1),
+        }
+    }
+
+    /// The line as it is written: printable ASCII, the event cut so that the whole fits.
+    fn format(&self, event: &str) -> String {
+        let mut tail = String::new();
+        if !self.connid.is_empty() {
+            tail = format!(" connid={}", printable(self.connid.as_bytes(), CONNID_MAX));
+        }
+        if self.lost > 0 {
+            tail = format!("{tail} lost={}", self.lost);
+        }
+        let head = format!("{}: {}: ", self.program, self.pid);
+        let room = LINE_MAX.saturating_sub(head.len()).saturating_sub(tail.len()).saturating_sub(1);
+        format!("{head}{}{tail}\n", printable(event.as_bytes(), room))
+    }
+}
+
+/// A value that came from outside: no space, quote or control byte survives, so that it cannot forge a key or a line; at most `limit` bytes.
+pub fn value(bytes: &[u8], limit: usize) -> String {
+    escape(bytes, limit, |byte| byte.is_ascii_graphic() && !b"\\\"".contains(&byte))
+}
+
+/// Whether descriptor 2 is the socket of descriptor 0 or 1 (inetd, systemd without StandardError): nothing may be written there.
+pub fn stderr_is_client() -> bool {
+    let Ok(stderr) = status(libc::STDERR_FILENO) else { return false };
+    let same = |other: FileStat| (other.st_dev, other.st_ino) == (stderr.st_dev, stderr.st_ino);
+    kind(&stderr) == SFlag::S_IFSOCK
+        && [libc::STDIN_FILENO, libc::STDOUT_FILENO]
+            .into_iter()
+            .any(|fd| status(fd).is_ok_and(same))
+}
+
+/// Puts /dev/null on descriptor 2 where it is the client's own socket, so that neither we nor a program behind us can write a log into the session.
+pub fn hide_from_client() -> io::Result<()> {
+    if stderr_is_client() { fds::null_stdio(&[libc::STDERR_FILENO]) } else { Ok(()) }
+}
+
+/// Looks at descriptor 2 once, before the process is locked in and may not look any more.
+pub(crate) fn remember_stderr() {
+    STDERR.get_or_init(Sink::of_stderr);
+}
+
+/// The last words of a program that ends.
+pub(crate) fn fatal(message: &str) {
+    let line = format!("{}\n", printable(message.as_bytes(), LINE_MAX.saturating_sub(1)));
+    let sink = STDERR.get().copied().unwrap_or_else(Sink::of_stderr);
+    // Nobody is left to be told.
+    sink.write(line.as_bytes()).ok();
+}
+
+impl Sink {
+    fn of_stderr() -> Self {
+        match status(libc::STDERR_FILENO) {
+            Err(_) => Self::Silent,
+            Ok(_) if stderr_is_client() => Self::Silent,
+            Ok(stat) if [SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind(&stat)) => Self::Stream,
+            Ok(_) => Self::Other,
+        }
+    }
+
+    /// One write that does not wait; Ok also where nothing is to be written.
+    fn write(self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Silent => Ok(()),
+            Self::Stream => fds::write_stream_now(libc::STDERR_FILENO, line),
+            Self::Other => fds::write_when_ready(libc::STDERR_FILENO, line),
+        }
+    }
+}
+
+fn status(fd: RawFd) -> io::Result<FileStat> {
+    // SAFETY: the borrow ends with this call, and fstat(2) of a closed number only fails.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(nix::sys::stat::fstat(fd)?)
+}
+
+fn kind(status: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT
+}
+
+fn printable(bytes: &[u8], limit: usize) -> String {
+    escape(bytes, limit, |byte| byte == b' ' || byte.is_ascii_graphic())
+}
+
+/// Replaces what may not be seen by `\xNN`, and stops before `limit` bytes are exceeded.
+fn escape(bytes: &[u8], limit: usize, plain: impl Fn(u8) -> bool) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        let shown =
+            if plain(byte) { char::from(byte).to_string() } else { format!("\\x{byte:02x}") };
+        if text.len().saturating_add(shown.len()) > limit {
+            break;
+        }
+        text.push_str(&shown);
+    }
+    text
+}
+
+static STDERR: OnceLock<Sink> = OnceLock::new();

@@ -1,0 +1,185 @@
+//! Giving up root for good: uids, and an empty root folder.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, geteuid, getresgid, getresuid, mkdir};
+use nix::unistd::{setgroups, setresgid, setresuid, setuid};
+
+use crate::die::{Error, Result};
+
+/// Lowest of the uids and gids that processes take where none is configured; each adds its pid (at most 4,194,304).
+///
+/// Above what sssd and FreeIPA hand out (to 2,000,200,000) and what systemd gives containers (to 1,879,048,191), below its foreign range (from 2,147,352,576).
+pub const OWN_BASE: u32 = 2_100_000_000;
+
+/// A user and a group, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// Who a process becomes when it locks itself in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Not root: there is nothing to give up.
+    Unchanged,
+    /// What X_UID and X_GID say.
+    Given(Ids),
+    /// Root, and X_UID is unset: an own uid for each process; holds the variable's name.
+    Own(String),
+}
+
+impl Identity {
+    /// Reads `PREFIX_UID` and `PREFIX_GID`; junk, one without the other, root itself, or root where no own uid can be had is an error (100) that names the variable.
+    pub fn from_env(prefix: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+        let names = [format!("{prefix}_UID"), format!("{prefix}_GID")];
+        let [uid, gid] = [number(&names[0], &env)?, number(&names[1], &env)?];
+        let root = geteuid().is_root();
+        match (uid, gid) {
+            (Some(_), Some(_)) | (None, None) if !root => Ok(Self::Unchanged),
+            (Some(uid), Some(gid)) => Ok(Self::Given(Ids { uid, gid })),
+            (None, None) if own_range_is_mapped() => Ok(Self::Own(names[0].clone())),
+            (None, None) => Err(no_own_uid(&names[0])),
+            (Some(_), None) => Err(unset(&names[1])),
+            (None, Some(_)) => Err(unset(&names[0])),
+        }
+    }
+
+    /// Becomes it, for good; to be called in the process that is to have it.
+    pub fn assume(&self) -> Result<()> {
+        match self {
+            Self::Unchanged => Ok(()),
+            Self::Given(ids) => drop_to(*ids).map_err(|cause| failed(*ids, &cause)),
+            Self::Own(variable) => {
+                drop_to(Ids::own()).map_err(|cause| match cause.raw_os_error() {
+                    Some(libc::EINVAL) => no_own_uid(variable),
+                    _ => failed(Ids::own(), &cause),
+                })
+            }
+        }
+    }
+}
+
+impl Ids {
+    /// The ids of this process alone: OWN_BASE and its pid.
+    pub fn own() -> Self {
+        let id = OWN_BASE.saturating_add(std::process::id());
+        Self { uid: id, gid: id }
+    }
+}
+
+/// Drops supplementary groups, group and user, and makes sure that root cannot come back.
+pub fn drop_to(ids: Ids) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    let (users, groups) = (getresuid()?, getresgid()?);
+    let settled = [users.real, users.effective, users.saved] == [uid; 3]
+        && [groups.real, groups.effective, groups.saved] == [gid; 3];
+    if settled && (uid.is_root() || setuid(Uid::from_raw(0)) == Err(Errno::EPERM)) {
+        Ok(())
+    } else {
+        Err(io::Error::other("root could be regained"))
+    }
+}
+
+/// Makes an empty folder of root's the root of this process, which must be root: /run/chainmail-empty, else /var/empty.
+pub fn empty_root() -> io::Result<()> {
+    let made = make_and_open(EMPTY).and_then(|folder| enter(&folder));
+    made.or_else(|_| enter(&open_folder(FALLBACK)?))
+}
+
+fn make_and_open(path: &str) -> io::Result<OwnedFd> {
+    match open_folder(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            match mkdir(path, Mode::S_IRUSR | Mode::S_IXUSR) {
+                // Another session was faster.
+                Ok(()) | Err(Errno::EEXIST) => open_folder(path),
+                Err(other) => Err(other.into()),
+            }
+        }
+        opened => opened,
+    }
+}
+
+fn open_folder(path: &str) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?)
+}
+
+fn enter(folder: &OwnedFd) -> io::Result<()> {
+    let status = fstat(folder)?;
+    let writable =
+        Mode::from_bits_truncate(status.st_mode).intersects(Mode::S_IWGRP | Mode::S_IWOTH);
+    if status.st_uid != 0 || writable {
+        return Err(Errno::EPERM.into());
+    }
+    fchdir(folder)?;
+    if std::fs::read_dir(".")?.next().is_some() {
+        chdir("/")?;
+        return Err(Errno::ENOTEMPTY.into());
+    }
+    chroot(".")?;
+    Ok(chdir("/")?)
+}
+
+fn number(name: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<Option<u32>> {
+    let Some(value) = env(name) else { return Ok(None) };
+    // u32::MAX is -1, which setresuid(2) takes for "unchanged"; parse() would take a plus sign.
+    let digits = value.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|text| text.parse().ok()) {
+        Some(0) => Err(Error::permanent(format!("{name} must not be 0"))),
+        Some(id) if id < u32::MAX => Ok(Some(id)),
+        _ => Err(Error::permanent(format!("{name} is not a number"))),
+    }
+}
+
+/// Whether this user namespace knows the whole own range; where /proc is missing, setresuid(2) will tell.
+fn own_range_is_mapped() -> bool {
+    ["/proc/self/uid_map", "/proc/self/gid_map"]
+        .into_iter()
+        .all(|path| std::fs::read_to_string(path).map_or(true, |map| maps_own_range(&map)))
+}
+
+/// Whether one line `inside outside length` of a map covers the range.
+fn maps_own_range(map: &str) -> bool {
+    map.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(inside)), Some(_), Some(Ok(length))) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            return false;
+        };
+        let last = u64::from(OWN_BASE).saturating_add(PID_MAX);
+        inside <= u64::from(OWN_BASE) && inside.saturating_add(length) > last
+    })
+}
+
+fn no_own_uid(variable: &str) -> Error {
+    Error::permanent(format!(
+        "this user namespace has no uid for a process of its own: set {variable}"
+    ))
+}
+
+fn unset(variable: &str) -> Error {
+    Error::permanent(format!("{variable} is not set"))
+}
+
+fn failed(ids: Ids, cause: &io::Error) -> Error {
+    Error::unable(format!("become uid {} gid {}", ids.uid, ids.gid), cause)
+}
+
+const EMPTY: &str = "/run/chainmail-empty";
+const FALLBACK: &str = "/var/empty";
+
+/// Highest pid that Linux gives (PID_MAX_LIMIT on 64-bit machines).
+const PID_MAX: u64 = 4_194_304;

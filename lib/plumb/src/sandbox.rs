@@ -1,0 +1,164 @@
+//! Locking a process in: own uid, empty root, Landlock, and a list of system calls beyond which lies death.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::sys::prctl;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+use crate::die::{Doing, Error, Result};
+use crate::log;
+use crate::privs::{Identity, empty_root};
+use crate::process::undumpable;
+
+/// What a locked-in process may still do.
+#[derive(Debug)]
+pub struct Profile {
+    calls: Vec<i64>,
+    folders: Vec<OwnedFd>,
+}
+
+impl Profile {
+    /// Reading, writing and waiting on descriptors that are open, memory that is not code, random bytes, the clock, and the end.
+    pub fn relay() -> Self {
+        Self { calls: RELAY.to_vec(), folders: Vec::new() }
+    }
+
+    /// Besides, reading files that are open.
+    pub fn reader() -> Self {
+        Self::relay().with(FILES)
+    }
+
+    /// Allows more system calls, by number (libc::SYS_...).
+    #[must_use]
+    pub fn with(mut self, calls: &[i64]) -> Self {
+        self.calls.extend_from_slice(calls);
+        self
+    }
+
+    /// Leaves what lies beneath an open folder to Landlock's grace; the calls that open files must be allowed too.
+    #[must_use]
+    pub fn beneath(mut self, folder: OwnedFd) -> Self {
+        self.folders.push(folder);
+        self
+    }
+}
+
+/// Gives up root where there is one (empty root folder, own ids) and locks this process in for good.
+///
+/// Returns what this machine lacks, for one log line; with `required` (-S) a lack is an error (100).
+pub fn confine(identity: &Identity, profile: Profile, required: bool) -> Result<Vec<&'static str>> {
+    let mut lacking = Vec::new();
+    if *identity != Identity::Unchanged && empty_root().is_err() {
+        lacking.push(EMPTY_ROOT);
+        refuse(&lacking, required)?;
+    }
+    identity.assume()?;
+    lacking.extend(lock_in(profile, required)?);
+    Ok(lacking)
+}
+
+/// Locks this process in for good: no core or ptrace, no new privileges, Landlock, system calls by `profile` only.
+///
+/// Returns what the kernel lacks, for one log line; with `required` (-S) a lack is an error (100).
+pub fn lock_in(profile: Profile, required: bool) -> Result<Vec<&'static str>> {
+    let mut lacking = Vec::new();
+    log::remember_stderr();
+    undumpable().doing("become undumpable")?;
+    prctl::set_no_new_privs().doing("set no_new_privs")?;
+    if crate::landlock::deny_all(&profile.folders).is_err() {
+        lacking.push(LANDLOCK);
+    }
+    refuse(&lacking, required)?;
+    drop(profile.folders);
+    if seccompiler::apply_filter(&filter(&profile.calls)?).is_err() {
+        lacking.push(SECCOMP);
+    }
+    refuse(&lacking, required)?;
+    Ok(lacking)
+}
+
+fn refuse(lacking: &[&str], required: bool) -> Result<()> {
+    if required && !lacking.is_empty() {
+        return Err(Error::permanent(format!("this machine lacks {}", lacking.join(", "))));
+    }
+    Ok(())
+}
+
+fn filter(calls: &[i64]) -> Result<BpfProgram> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        calls.iter().map(|&call| (call, Vec::new())).collect();
+    let built = rules_with_conditions().and_then(|some| {
+        rules.extend(some);
+        let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+        SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?
+            .try_into()
+    });
+    built.map_err(io::Error::other).doing("build the system call filter")
+}
+
+/// Calls of which only one use is allowed.
+fn rules_with_conditions()
+-> std::result::Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let code = u64::from(libc::PROT_EXEC.unsigned_abs());
+    let no_code = SeccompCmpOp::MaskedEq(code);
+    let only = |argument, operation, value| {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operation, value)?;
+        SeccompRule::new(vec![condition])
+    };
+    Ok(BTreeMap::from([
+        (libc::SYS_mmap, vec![only(2, no_code.clone(), 0)?]),
+        (libc::SYS_mprotect, vec![only(2, no_code, 0)?]),
+        // std asks it before it closes a descriptor, in debug builds.
+        (
+            libc::SYS_fcntl,
+            vec![only(1, SeccompCmpOp::Eq, u64::from(libc::F_GETFD.unsigned_abs()))?],
+        ),
+    ]))
+}
+
+/// Of sockets, memory and time, what a process needs that opens nothing; fcntl, mmap and mprotect see above.
+const RELAY: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pwritev2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_shutdown,
+    libc::SYS_getsockopt,
+    libc::SYS_close,
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    libc::SYS_getpid,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// What std calls to read a file that is open.
+const FILES: &[i64] =
+    &[libc::SYS_fstat, libc::SYS_statx, libc::SYS_newfstatat, libc::SYS_lseek, libc::SYS_pread64];
+
+const EMPTY_ROOT: &str = "empty-root";
+const LANDLOCK: &str = "landlock";
+const SECCOMP: &str = "seccomp";
