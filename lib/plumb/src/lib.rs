@@ -2,11 +2,11 @@
 
 pub mod child;
 pub mod die;
-pub mod errand;
 pub mod fds;
 pub mod log;
 pub mod privs;
 pub mod process;
+pub mod relay;
 pub mod sandbox;
 pub mod ucspi;
 
