@@ -62,6 +62,25 @@ impl Folder {
         self.text(name)
     }
 
+    /// The paths below the folder of the files that hold `needle`.
+    pub fn find(&self, needle: &[u8]) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("read a folder") {
+                let path = entry.expect("read a folder").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if fs::read(&path)
+                    .is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+                {
+                    found.push(path.to_string_lossy().into_owned());
+                }
+            }
+        }
+        found
+    }
+
     /// Makes `name` and what is below it the ordinary user's (root only).
     pub fn give(&self, name: &str) {
         give(&self.path(name));

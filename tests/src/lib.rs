@@ -10,6 +10,7 @@ pub mod client;
 pub mod folder;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
+pub mod peers;
 pub mod process;
 pub mod programs;
 pub mod server;

@@ -44,19 +44,6 @@ pub fn root() -> bool {
     nix::unistd::Uid::effective().is_root()
 }
 
-/// The root folder of the unpacked Debian package `package` (see tests/peers.sh), or a counted skip.
-pub fn peer(package: &str) -> Option<PathBuf> {
-    let peers = env::var_os("CHAINMAIL_PEERS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers"),
-        PathBuf::from,
-    );
-    let root = peers.join(package);
-    match root.join(".complete").exists() {
-        true => Some(fs::canonicalize(root).expect("the peer's folder")),
-        false => skip(&format!("{package} is not unpacked: run tests/peers.sh")),
-    }
-}
-
 /// Whether the Debian program `program` is there; if not, a counted skip that names `package`.
 pub fn debian(program: &str, package: &str) -> bool {
     let found = Command::new("sh")

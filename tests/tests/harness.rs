@@ -1,6 +1,6 @@
 //! The harness itself, with programs that are not ours.
 
-use chain_tests::{Server, process, until};
+use chain_tests::{Folder, Server, peers, process, until};
 
 /// The smallest server that speaks in lines.
 const PARROT: &str = "#!/bin/sh
@@ -87,4 +87,30 @@ fn a_system_call_can_be_injected() {
     assert_eq!(nowhere, Outcome::Returned((-libc::EFAULT).into()));
     client.play("C: still there\nS: 250 still there\nC: Q\nS: 221-*\nS: 221 *\n-- end");
     assert!(process::of(1).is_some());
+}
+
+/// Each foreign server alone under tcpserver takes a mail: what the tests behind starttls-wrap find is then theirs or ours.
+#[test]
+fn unpacked_peers_take_mail() {
+    let peers = [
+        ("./smtpfront-qmail", peers::mailfront as fn(&Folder) -> bool, "new"),
+        ("./exim -bs", peers::exim, "input"),
+        ("./sendmail -bs", peers::postfix, "maildrop"),
+    ];
+    for (chain, prepare, place) in peers {
+        let server = Server::new(chain);
+        if !prepare(&server.folder) {
+            continue;
+        }
+        let server = server.start();
+        let mut client = server.connect();
+        client.reply();
+        client.expect("EHLO client.test", "250");
+        let reply = client.deliver("Subject: a mail\r\n\r\nhello\r\n");
+        assert!(reply.starts_with("250 "), "{}", client.transcript());
+        client.expect("QUIT", "221");
+        client.closed();
+        let kept = server.folder.find(b"Subject: a mail");
+        assert!(kept.iter().any(|path| path.contains(place)), "{chain}: {kept:?}");
+    }
 }

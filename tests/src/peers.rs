@@ -1,0 +1,86 @@
+//! Foreign mail servers, unpacked from Debian's packages by tests/peers.sh, each behind a script in the test's folder that gives it
+//! what its package would have installed; the chain's own environment stays as it is.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use crate::folder::{Folder, NAME};
+use crate::programs::{self, skip};
+
+/// Makes `./smtpfront-qmail` (mailfront), or counts a skip and gives false.
+pub fn mailfront(folder: &Folder) -> bool {
+    let Some(root) = unpacked("mailfront") else { return false };
+    let settings = format!("LD_LIBRARY_PATH={root}/usr/lib MODULE_PATH={root}/usr/lib/mailfront");
+    script(folder, "smtpfront-qmail", &settings, &format!("{root}/usr/sbin/smtpfront-qmail"));
+    true
+}
+
+/// Makes `./exim` (to be called with -bs; root only), which takes mail for everyone into its queue, or counts a skip and gives false.
+pub fn exim(folder: &Folder) -> bool {
+    if !programs::needs_root() {
+        return false;
+    }
+    let Some(root) = unpacked("exim4") else { return false };
+    let home = folder.text("");
+    for name in ["spool", "log"] {
+        fs::create_dir(folder.path(name)).expect("make Exim's folders");
+        folder.give(name);
+    }
+    folder.write("passwd", "root:x:0:0::/:/bin/sh\nDebian-exim:x:65534:65534::/:/bin/sh\n");
+    folder.write("group", "root:x:0:\nDebian-exim:x:65534:\n");
+    let tls = format!("tls_certificate = {home}/cert.pem\ntls_privatekey = {home}/cert.key\n");
+    folder.write(
+        "exim.conf",
+        format!(
+            "primary_hostname = {NAME}\nspool_directory = {home}/spool\nlog_file_path = {home}/log/%s\n\
+             keep_environment =\nqueue_only\ntls_advertise_hosts = *\n{tls}acl_smtp_rcpt = rcpt\n\
+             begin acl\nrcpt:\n  accept\n"
+        ),
+    );
+    let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");
+    let settings = format!(
+        "LD_LIBRARY_PATH={libraries} LD_PRELOAD={libraries}/libnss_wrapper.so \
+         NSS_WRAPPER_PASSWD={home}/passwd NSS_WRAPPER_GROUP={home}/group"
+    );
+    script(folder, "exim", &settings, &format!("{root}/usr/sbin/exim4 -C {home}/exim.conf"));
+    true
+}
+
+/// Makes `./sendmail` (Postfix, to be called with -bs), which takes mail for NAME into `postfix/queue/maildrop`, or counts a skip
+/// and gives false.
+pub fn postfix(folder: &Folder) -> bool {
+    let Some(root) = unpacked("postfix") else { return false };
+    let home = folder.text("postfix");
+    fs::create_dir_all(folder.path("postfix/queue/maildrop")).expect("make Postfix' folders");
+    folder.write("postfix/master.cf", "");
+    folder.write(
+        "postfix/main.cf",
+        format!(
+            "compatibility_level = 3.6\nqueue_directory = {home}/queue\ndata_directory = {home}\n\
+             command_directory = {root}/usr/sbin\ndaemon_directory = {root}/usr/lib/postfix/sbin\n\
+             shlib_directory = {root}/usr/lib/postfix\nmail_owner = mail\nsetgid_group = daemon\n\
+             import_environment = MAIL_CONFIG LD_LIBRARY_PATH\nexport_environment = MAIL_CONFIG LD_LIBRARY_PATH\n\
+             myhostname = {NAME}\nmydestination = {NAME}\nlocal_recipient_maps =\nalias_maps =\nalias_database =\n"
+        ),
+    );
+    let settings = format!("MAIL_CONFIG={home} LD_LIBRARY_PATH={root}/usr/lib/postfix");
+    script(folder, "sendmail", &settings, &format!("{root}/usr/sbin/sendmail"));
+    true
+}
+
+fn script(folder: &Folder, name: &str, settings: &str, command: &str) {
+    folder.script(name, &format!("#!/bin/sh\nexec env {settings} {command} \"$@\"\n"));
+}
+
+/// The root folder of the unpacked `package`, or a counted skip.
+fn unpacked(package: &str) -> Option<String> {
+    let peers = env::var_os("CHAINMAIL_PEERS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers"),
+        PathBuf::from,
+    );
+    let root = peers.join(package);
+    match root.join(".complete").exists() {
+        true => fs::canonicalize(root).expect("the peer's folder").to_str().map(str::to_owned),
+        false => skip(&format!("{package} is not unpacked: run tests/peers.sh")),
+    }
+}
