@@ -1,0 +1,50 @@
+# shellcheck shell=sh
+# Sourced by ./check and ./demo: what they need beyond Rust, installed where that is allowed.
+
+# The Debian packages of the programs that are missing, each given as PROGRAM:PACKAGE.
+missing_packages() {
+  for need in "$@"; do
+    command -v "${need%%:*}" >/dev/null || echo "${need#*:}"
+  done
+  # Only this one of Debian's two tcpservers speaks IPv6.
+  tcpserver 2>&1 | grep -q 'usage: tcpserver \[ -46' || echo ucspi-tcp-ipv6
+  perl -MNet::SSLeay -e1 2>/dev/null || echo libnet-ssleay-perl
+  # gcc only recommends it.
+  cc -print-file-name=libc.a 2>/dev/null | grep -q / || echo libc6-dev
+}
+
+# Installs the packages of the missing programs, or tells what to type and ends.
+need() {
+  packages=$(missing_packages "$@" | sort -u | tr '\n' ' ')
+  [ -n "$packages" ] || return 0
+  install="apt-get install -y --no-remove --no-install-recommends $packages"
+  case $(id -u) in
+    0) sudo= ;;
+    *) sudo="sudo -n" ;;
+  esac
+  # shellcheck disable=SC2086 # a command line of several words
+  command -v apt-get >/dev/null && DEBIAN_FRONTEND=noninteractive $sudo $install && return 0
+  echo "$0: these Debian packages are missing: $packages" >&2
+  echo "$0: type this (nothing is removed by it), then $0 again:" >&2
+  echo "  sudo apt-get update && sudo $install" >&2
+  exit 100
+}
+
+# A Rust that is new enough, or a word on where to get it and the end.
+need_rust() {
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  have=$(cargo --version 2>/dev/null | cut -d' ' -f2)
+  oldest=$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n 1)
+  [ "$oldest" = "$wanted" ] && return 0
+  echo "$0: needs Rust $wanted or newer (found: ${have:-none}); see https://rustup.rs" >&2
+  exit 100
+}
+
+# Builds the programs as they are to be installed, static, and sets $bin to their folder.
+build_release() {
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target "$host" \
+    -p starttls-wrap -p smtpd -p queue-maildir
+  # shellcheck disable=SC2034 # read by who sourced this
+  bin=${CARGO_TARGET_DIR:-$PWD/target}/$host/release
+}
