@@ -83,3 +83,24 @@ fn reason(cause: &io::Error) -> String {
         .raw_os_error()
         .map_or_else(|| cause.to_string(), |code| Errno::from_raw(code).desc().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // STYLE 9: errors say what was being done; 100 when retrying is pointless, 111 otherwise.
+    #[test]
+    fn an_error_says_what_was_being_done_and_whether_to_retry() {
+        let missing = std::fs::File::open("/nowhere").doing("open the key file").unwrap_err();
+        assert_eq!(missing.to_string(), "unable to open the key file: No such file or directory");
+        assert_eq!(missing.exit_code(), 111);
+        assert_eq!(missing.permanently().exit_code(), 100);
+        let full: std::result::Result<(), Errno> = Err(Errno::ENOSPC);
+        let full = full.doing("write").unwrap_err();
+        assert_eq!(full.to_string(), "unable to write: No space left on device");
+        let odd: io::Result<()> = Err(io::Error::other("odd"));
+        assert_eq!(odd.doing("count").unwrap_err().to_string(), "unable to count: odd");
+        assert_eq!(Error::permanent("no me file").exit_code(), 100);
+        assert_eq!(Error::temporary("no me file").exit_code(), 111);
+    }
+}

@@ -146,3 +146,22 @@ fn escape(bytes: &[u8], limit: usize, plain: impl Fn(u8) -> bool) -> String {
 }
 
 static STDERR: OnceLock<Sink> = OnceLock::new();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_forge_a_key_or_a_line() {
+        assert_eq!(value(b"mail.example.org", 100), "mail.example.org");
+        assert_eq!(value(b"a b=c\n\"\\\xff", 100), "a\\x20b=c\\x0a\\x22\\x5c\\xff");
+    }
+
+    #[test]
+    fn a_value_is_bounded_and_never_ends_inside_an_escape() {
+        assert_eq!(value(b"abcdef", 3), "abc");
+        assert_eq!(value(b"ab\0cd", 5), "ab");
+        assert_eq!(value(b"ab\0cd", 6), "ab\\x00");
+        assert_eq!(value(b"abc", 0), "");
+    }
+}

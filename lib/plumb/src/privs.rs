@@ -183,3 +183,48 @@ const FALLBACK: &str = "/var/empty";
 
 /// Highest pid that Linux gives (PID_MAX_LIMIT on 64-bit machines).
 const PID_MAX: u64 = 4_194_304;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_own_range_must_be_mapped_whole() {
+        let top = u64::from(OWN_BASE) + PID_MAX;
+        assert!(maps_own_range("         0          0 4294967295\n"));
+        assert!(maps_own_range("0 100000 65536\n2000000000 200000 147483648\n"));
+        assert!(maps_own_range(&format!("0 0 {}", top + 1)));
+        assert!(!maps_own_range(&format!("0 0 {top}")));
+        assert!(!maps_own_range(&format!("{} 0 5000000", OWN_BASE + 1)));
+        assert!(!maps_own_range("0 1000 1\n"));
+        assert!(!maps_own_range(""));
+    }
+
+    #[test]
+    fn the_own_range_is_clear_of_sssd_and_systemd() {
+        let own = u64::from(OWN_BASE)..=u64::from(OWN_BASE) + PID_MAX;
+        let free = 2_000_200_001..=2_147_352_575;
+        assert!(free.contains(own.start()) && free.contains(own.end()), "{own:?}");
+    }
+
+    /// Only the refusals: they come before anything is changed.
+    #[test]
+    fn a_folder_that_others_can_change_is_no_root() {
+        let folder = std::env::temp_dir().join(format!("plumb-root-{}", std::process::id()));
+        let text = folder.to_str().unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        for mode in [0o770, 0o707] {
+            std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+            let refused = enter(&open_folder(text).unwrap()).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+        }
+        let link = folder.join("link");
+        symlink(&folder, &link).unwrap();
+        assert!(open_folder(link.to_str().unwrap()).is_err(), "O_NOFOLLOW");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -162,3 +162,168 @@ const LOCAL: Names =
 
 /// Longest CONNID in bytes, so that it fits in every log line.
 pub(crate) const CONNID_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The environment, peer and local address; then the facts, and what is to be set.
+    type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, Option<&'a str>, &'a str, &'a str);
+
+    // DESIGN 3: the first row of the table of variables.
+    const CASES: &[Case<'_>] = &[
+        // tcpserver: nothing is to be set, the socket is not asked.
+        (
+            &[
+                ("PROTO", "TCP"),
+                ("TCPREMOTEIP", "192.0.2.1"),
+                ("TCPREMOTEPORT", "7"),
+                ("TCPLOCALIP", "192.0.2.2"),
+                ("TCPLOCALPORT", "25"),
+            ],
+            Some("198.51.100.1:1"),
+            Some("198.51.100.2:2"),
+            "192.0.2.1:7 192.0.2.2:25",
+            "",
+        ),
+        // Debian's ucspi-tcp-ipv6 sets both families and PROTO=TCP6, which is not rewritten.
+        (
+            &[
+                ("PROTO", "TCP6"),
+                ("TCP6REMOTEIP", "2001:db8::1"),
+                ("TCPREMOTEIP", "2001:db8::1"),
+                ("TCP6REMOTEPORT", "7"),
+                ("TCPREMOTEPORT", "7"),
+            ],
+            None,
+            None,
+            "2001:db8::1:7 -:-",
+            "",
+        ),
+        // A server that sets only TCP6*.
+        (
+            &[
+                ("PROTO", "TCP6"),
+                ("TCP6REMOTEIP", "::ffff:192.0.2.1"),
+                ("TCP6REMOTEPORT", "7"),
+                ("TCP6LOCALIP", "fe80::1%eth0"),
+                ("TCP6LOCALPORT", "25"),
+            ],
+            None,
+            None,
+            "192.0.2.1:7 fe80::1:25",
+            "TCPREMOTEIP=192.0.2.1 TCPREMOTEPORT=7 TCPLOCALIP=fe80::1 TCPLOCALPORT=25",
+        ),
+        // systemd with Accept=yes: our own address only from the socket.
+        (
+            &[("REMOTE_ADDR", "::ffff:192.0.2.1"), ("REMOTE_PORT", "7")],
+            Some("198.51.100.1:1"),
+            Some("[::ffff:198.51.100.2]:25"),
+            "192.0.2.1:7 198.51.100.2:25",
+            "TCPREMOTEIP=192.0.2.1 TCPREMOTEPORT=7 TCPLOCALIP=198.51.100.2 TCPLOCALPORT=25 PROTO=TCP",
+        ),
+        // inetd: only the socket.
+        (
+            &[],
+            Some("[::ffff:192.0.2.1]:7"),
+            Some("[2001:db8::2]:25"),
+            "192.0.2.1:7 2001:db8::2:25",
+            "TCPREMOTEIP=192.0.2.1 TCPREMOTEPORT=7 TCPLOCALIP=2001:db8::2 TCPLOCALPORT=25 PROTO=TCP",
+        ),
+        // REMOTE_ADDR of something else (a path, a CGI host): the socket.
+        (
+            &[("REMOTE_ADDR", "@"), ("REMOTE_PORT", "7")],
+            Some("192.0.2.1:9"),
+            None,
+            "192.0.2.1:9 -:-",
+            "TCPREMOTEIP=192.0.2.1 TCPREMOTEPORT=9 PROTO=TCP",
+        ),
+        // What the server said is not doubted, nor mixed with the socket's.
+        (&[("TCPREMOTEIP", "unknown")], Some("192.0.2.1:9"), None, "-:- -:-", "PROTO=TCP"),
+        (
+            &[("TCPREMOTEIP", "192.0.2.1"), ("PROTO", "TCP")],
+            Some("192.0.2.9:9"),
+            None,
+            "192.0.2.1:- -:-",
+            "",
+        ),
+        // A terminal: nothing is known, nothing is set.
+        (&[], None, None, "-:- -:-", ""),
+    ];
+
+    #[test]
+    fn facts_come_from_the_server_then_systemd_then_the_socket() {
+        for (variables, peer, local, facts, set) in CASES {
+            let address = |text: &Option<&str>| text.map(|text| text.parse().unwrap());
+            let found = Ucspi::from_env(env(variables), address(peer), address(local));
+            let shown = |ip: Option<IpAddr>, port: Option<u16>| {
+                let ip = ip.map_or("-".into(), |ip| ip.to_string());
+                format!("{ip}:{}", port.map_or("-".into(), |port| port.to_string()))
+            };
+            let remote = shown(found.remote_ip, found.remote_port);
+            let local = shown(found.local_ip, found.local_port);
+            assert_eq!(format!("{remote} {local}"), *facts, "{variables:?}");
+            let pairs = found.set.iter().map(|(name, value)| format!("{name}={}", value.display()));
+            assert_eq!(pairs.collect::<Vec<_>>().join(" "), *set, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_the_user_are_taken_from_either_family() {
+        let variables = [
+            ("TCP6REMOTEHOST", "six"),
+            ("TCPREMOTEHOST", "four"),
+            ("TCP6LOCALHOST", "us"),
+            ("TCPREMOTEINFO", "joe"),
+        ];
+        let found = Ucspi::from_env(env(&variables), None, None);
+        assert_eq!(found.remote_host, Some("four".into()));
+        assert_eq!(found.local_host, Some("us".into()));
+        assert_eq!(found.remote_info, Some("joe".into()));
+    }
+
+    #[test]
+    fn addresses_are_those_of_a_tcp_socket_or_none() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let expected = (client.peer_addr().ok(), client.local_addr().ok());
+        assert!(expected.0.is_some());
+        assert_eq!(addresses(&client), expected);
+        let (a, _b) = crate::fds::socketpair().unwrap();
+        assert_eq!(addresses(&a), (None, None));
+        assert_eq!(addresses(std::io::pipe().unwrap().0), (None, None));
+    }
+
+    // DESIGN 3: CONNID: `<hex microseconds>.<pid>`, [A-Za-z0-9.-]{1,64}.
+    #[test]
+    fn a_connid_is_kept_where_it_is_well_formed() {
+        let now = UNIX_EPOCH + Duration::from_micros(0x5f_1234_5678_9abc);
+        let given = |id: &str| connid(Some(OsStr::new(id)), now, 42);
+        let new = "5f123456789abc.42";
+        assert_eq!(connid(None, now, 42), new);
+        for kept in ["a", "A.b-9", &"x".repeat(64), new] {
+            assert_eq!(given(kept), kept);
+        }
+        for refused in ["", &"x".repeat(65), "a b", "a\nb", "a_b", "a=b", "\u{e9}"] {
+            assert_eq!(given(refused), new, "{refused:?}");
+        }
+    }
+
+    // DESIGN 4: "A switch is on when its value is an integer above 0; 0, empty and unset are the same".
+    #[test]
+    fn a_switch_is_on_above_zero() {
+        for on in ["1", "2", "01", "10", "99999999999999999999999"] {
+            assert!(switch(Some(OsStr::new(on))), "{on}");
+        }
+        for off in ["", "0", "00", "-1", "+1", "yes", "1x", " 1", "1.5"] {
+            assert!(!switch(Some(OsStr::new(off))), "{off}");
+        }
+        assert!(!switch(None));
+    }
+
+    fn env(variables: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
+        |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+    }
+}
