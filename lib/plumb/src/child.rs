@@ -99,3 +99,26 @@ fn heard(ear: &OwnedFd, patience: Duration) -> bool {
 
 /// The one byte between child and parent.
 const RELAY: u8 = b'R';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // DESIGN 2: "300 ms, then without it": from then on the child must know, or both would read from the client.
+    #[test]
+    fn a_word_that_is_late_fails_even_before_the_program_runs() {
+        let (ear, mouth) = fds::socketpair().unwrap();
+        assert!(!heard(&ear, Duration::ZERO));
+        assert!(!Word(mouth).relay());
+    }
+
+    #[test]
+    fn only_the_word_is_heard() {
+        for (said, relays) in [(&b"R"[..], true), (b"x", false), (b"", false)] {
+            let (ear, mouth) = fds::socketpair().unwrap();
+            nix::unistd::write(&mouth, said).unwrap();
+            drop(mouth);
+            assert_eq!(heard(&ear, Duration::from_secs(60)), relays);
+        }
+    }
+}

@@ -11,7 +11,7 @@ mod common;
 use std::ffi::OsString;
 
 use common::{in_child, root_or_skip};
-use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setuid};
+use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setuid};
 use plumb::die::CONFIGURATION;
 use plumb::privs::{Identity, Ids, OWN_BASE, drop_to, empty_root};
 use plumb::process::Ended;
@@ -22,6 +22,7 @@ fn dropped_root_does_not_come_back() {
         return;
     }
     let ended = in_child(|| {
+        setgroups(&[Gid::from_raw(0), Gid::from_raw(4)]).unwrap();
         drop_to(Ids { uid: 65_534, gid: 65_533 }).unwrap();
         let (users, groups) = (getresuid().unwrap(), getresgid().unwrap());
         assert_eq!([users.real, users.effective, users.saved], [Uid::from_raw(65_534); 3]);
