@@ -1,2 +1,110 @@
-//! starttls-wrap
-fn main() {}
+//! starttls-wrap: TLS at the head of a chain, for programs that know nothing of it.
+
+mod channel;
+mod ehlo;
+mod environment;
+mod key;
+mod monitor;
+mod net;
+mod policy;
+mod replies;
+mod tls;
+mod transcript;
+mod wrap;
+
+use std::env::var_os;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use plumb::log::Log;
+use plumb::privs::Identity;
+use plumb::ucspi::{Ucspi, connid};
+use plumb::{Error, Result};
+
+use crate::monitor::Settings;
+use crate::policy::{Contradiction, Policy};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => error.report(PROGRAM),
+    }
+}
+
+fn run() -> Result<u8> {
+    plumb::process::begin()?;
+    let options = Options::parse()?;
+    let connid = connid(var_os("CONNID").as_deref(), SystemTime::now(), std::process::id());
+    let mut log = Log::new(PROGRAM, std::process::id(), &*connid);
+    let policy =
+        Policy::from_environment(|name| var_os(name), options.immediate).map_err(refuse)?;
+    foreign_terminator(&policy).map_err(refuse)?;
+    let certificate = var_os("CERTFILE");
+    let mut session = Ucspi::of_process().set;
+    session.push(("CONNID", connid.into()));
+    let settings = Settings {
+        program: options.program,
+        policy,
+        key: var_os("KEYFILE").or_else(|| certificate.clone()),
+        certificate,
+        net_identity: Identity::from_env("TLS", |name| var_os(name))?,
+        key_identity: Identity::from_env("KEY", |name| var_os(name))?,
+        strict: options.strict,
+        session,
+    };
+    monitor::run(settings, &mut log)
+}
+
+/// Another program in front already ends TLS: what it says cannot be told from what we would say.
+fn foreign_terminator(policy: &Policy) -> std::result::Result<(), Contradiction> {
+    let foreign = ["SSL_PROTOCOL", "SSL_CIPHER", "SSLREMOTEIP"];
+    match foreign.into_iter().find(|name| var_os(name).is_some()) {
+        Some(name) if policy.tls == policy::Tls::Immediate => Err(Contradiction("SSL", name)),
+        _ => Ok(()),
+    }
+}
+
+/// Tells the client, in clear even where it awaits TLS: nothing else can be said.
+fn refuse(Contradiction(one, other): Contradiction) -> Error {
+    // A client that is gone needs no reply, and the log line says it all.
+    let _ = io::stdout().write_all(replies::MISCONFIGURED).and_then(|()| io::stdout().flush());
+    Error::permanent(format!("{one} contradicts {other}"))
+}
+
+/// What the command line says.
+struct Options {
+    immediate: bool,
+    strict: bool,
+    program: Vec<OsString>,
+}
+
+impl Options {
+    fn parse() -> Result<Options> {
+        let mut options = Options { immediate: false, strict: false, program: Vec::new() };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
+            match argument {
+                lexopt::Arg::Short('i') => options.immediate = true,
+                lexopt::Arg::Short('S') => options.strict = true,
+                lexopt::Arg::Value(program) => {
+                    options.program.push(program);
+                    options.program.extend(parser.raw_args().map_err(|e| usage(&e.to_string()))?);
+                }
+                other => return Err(usage(&other.unexpected().to_string())),
+            }
+        }
+        match options.program.is_empty() {
+            true => Err(usage("no program to run")),
+            false => Ok(options),
+        }
+    }
+}
+
+fn usage(what: &str) -> Error {
+    Error::permanent(format!("{what}; usage: {USAGE}"))
+}
+
+const PROGRAM: &str = "starttls-wrap";
+const USAGE: &str = "starttls-wrap [-i] [-S] program ...";

@@ -1,0 +1,214 @@
+//! The process that opens files and starts the others; nothing from the network is parsed here.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use plumb::fds::{null_stdio, packetpair, recv_packet, send_packet, socketpair};
+use plumb::log::Log;
+use plumb::privs::Identity;
+use plumb::process::{
+    Ended, Fork, Pid, Program, exit_now, fork, shutdown_on_sigterm, try_wait, wait,
+};
+use plumb::{Doing, Error, Result};
+
+use crate::channel::{Facts, FromNet, MESSAGE_LIMIT, ToNet};
+use crate::environment::changes;
+use crate::key;
+use crate::net::{self, Net};
+use crate::policy::{Policy, Tls};
+
+/// What the command line and the environment say.
+#[derive(Debug)]
+pub struct Settings {
+    /// The rest of the chain.
+    pub program: Vec<OsString>,
+    /// What is allowed when.
+    pub policy: Policy,
+    /// CERTFILE.
+    pub certificate: Option<OsString>,
+    /// KEYFILE, or CERTFILE where that holds both.
+    pub key: Option<OsString>,
+    /// Who net becomes, and in the end the monitor.
+    pub net_identity: Identity,
+    /// Who the key process becomes.
+    pub key_identity: Identity,
+    /// Whether a machine without Landlock or seccomp is refused.
+    pub strict: bool,
+    /// Variables that the UCSPI server did not set.
+    pub session: Vec<(&'static str, OsString)>,
+}
+
+/// Serves one connection and returns the exit code.
+///
+/// # Errors
+/// What the system did not give before the session began.
+pub fn run(settings: Settings, log: &mut Log) -> Result<u8> {
+    let (channel, far_channel) = packetpair().doing("make a channel")?;
+    let has_tls = settings.policy.tls != Tls::Denied;
+    let has_clear = settings.policy.tls != Tls::Immediate;
+    let (clear, far_clear) = pair_if(has_clear)?;
+    let (inside, far_inside) = pair_if(has_tls)?;
+    let net = match fork().doing("fork")? {
+        Fork::Child => {
+            drop((channel, clear, inside));
+            let net = Net {
+                channel: far_channel,
+                clear_program: far_clear,
+                tls_program: far_inside,
+                policy: settings.policy,
+            };
+            exit_now(net::serve(net, &settings.net_identity, settings.strict, log));
+        }
+        Fork::Parent(pid) => pid,
+    };
+    drop((far_channel, far_clear, far_inside));
+    null_stdio(&[0, 1]).doing("open /dev/null")?;
+    shutdown_on_sigterm(&channel).doing("catch SIGTERM")?;
+    let mut monitor = Monitor { settings, log, channel, last: None, forgotten: None };
+    if let Some(socket) = clear {
+        monitor.start(socket, None);
+    }
+    if let Some(socket) = inside {
+        monitor.attend(socket);
+    }
+    monitor.reap(net)
+}
+
+fn pair_if(wanted: bool) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    match wanted {
+        false => Ok((None, None)),
+        true => socketpair().doing("make a socket pair").map(|(near, far)| (Some(near), Some(far))),
+    }
+}
+
+struct Monitor<'a> {
+    settings: Settings,
+    log: &'a mut Log,
+    channel: OwnedFd,
+    /// The program whose exit code counts; none once it never will be started.
+    last: Option<Pid>,
+    /// The program from before TLS.
+    forgotten: Option<Pid>,
+}
+
+impl Monitor<'_> {
+    /// Does what net asks for, until the program has been started for the last time or net ends.
+    fn attend(&mut self, socket: OwnedFd) {
+        while let Some(message) = self.receive() {
+            match message {
+                FromNet::Prepare => self.lend_key(),
+                FromNet::Secured(facts) => return self.start(socket, Some(&facts)),
+                // What a key process that died has left unread.
+                FromNet::Certify { .. } | FromNet::Sign { .. } => self.answer(&ToNet::Refused),
+                FromNet::Release => {}
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Option<FromNet> {
+        let mut buffer = vec![0; MESSAGE_LIMIT];
+        let (length, _none) = recv_packet(&self.channel, &mut buffer, None).ok()??;
+        let message = FromNet::decode(buffer.get(..length)?);
+        if message.is_none() {
+            self.log.line("net sent a malformed message");
+        }
+        message
+    }
+
+    /// A net that is gone is noticed when nothing more comes from it.
+    fn answer(&self, message: &ToNet) {
+        let _ = send_packet(&self.channel, &message.encode(), &[]);
+    }
+
+    /// Opens the files and lets a key process answer on the channel, until it ends.
+    fn lend_key(&mut self) {
+        let pid = match self.open_files().and_then(|files| self.fork_key(files)) {
+            Ok(pid) => pid,
+            Err(error) => {
+                self.log.line(format_args!("tls key unusable: {error}"));
+                return self.answer(&ToNet::Unavailable);
+            }
+        };
+        match wait(pid) {
+            Ok(Ended::Code(0)) => {
+                self.forgotten = self.last.take().or(self.forgotten);
+            }
+            Ok(Ended::Code(_)) => {}
+            Ok(Ended::Signal(signal)) => {
+                self.log.line(format_args!("key killed signal={signal}"));
+                self.answer(&ToNet::Refused);
+            }
+            Err(error) => self.log.line(format_args!("unable to wait for key: {error}")),
+        }
+    }
+
+    fn open_files(&self) -> Result<key::Files> {
+        let open = |name: &str, path: &Option<OsString>| {
+            let path =
+                path.as_ref().ok_or_else(|| Error::temporary(format!("{name} is not set")))?;
+            File::open(path).doing(format!("open {}", path.display()))
+        };
+        Ok(key::Files {
+            certificate: open("CERTFILE", &self.settings.certificate)?,
+            key: open("KEYFILE", &self.settings.key)?,
+        })
+    }
+
+    fn fork_key(&mut self, files: key::Files) -> Result<Pid> {
+        let channel = self.channel.try_clone().doing("copy the channel")?;
+        match fork().doing("fork")? {
+            Fork::Parent(pid) => Ok(pid),
+            Fork::Child => {
+                let Settings { key_identity, strict, .. } = &self.settings;
+                exit_now(key::serve(channel, files, key_identity, *strict, self.log));
+            }
+        }
+    }
+
+    /// Starts the rest of the chain on this socket; where that fails, net sees its end.
+    fn start(&mut self, socket: OwnedFd, facts: Option<&Facts>) {
+        match self.program(socket, facts).and_then(Program::spawn) {
+            Ok(pid) => self.last = Some(pid),
+            Err(error) => self.log.line(format_args!("fatal: {error}")),
+        }
+    }
+
+    fn program(&self, socket: OwnedFd, facts: Option<&Facts>) -> Result<Program> {
+        let mut program =
+            Program::new(&self.settings.program)?.stdio(socket).doing("copy a socket")?;
+        for (name, value) in &self.settings.session {
+            program = program.env(name, value);
+        }
+        let names = std::env::vars_os().map(|(name, _)| name);
+        for (name, value) in changes(names, &self.settings.policy, facts) {
+            program = match value {
+                Some(value) => program.env(name, value),
+                None => program.env_remove(name),
+            };
+        }
+        Ok(program)
+    }
+
+    /// Gives up root and waits until net and the last program have ended.
+    fn reap(self, net: Pid) -> Result<u8> {
+        self.settings.net_identity.assume()?;
+        self.reap_forgotten();
+        if let Ended::Signal(signal) = wait(net).doing("wait for net")? {
+            self.log.line(format_args!("net killed signal={signal}"));
+        }
+        self.reap_forgotten();
+        match self.last {
+            None => Ok(0),
+            Some(pid) => Ok(wait(pid).doing("wait for the program")?.exit_code()),
+        }
+    }
+
+    /// The program from before TLS was told to go, and nobody waits for it.
+    fn reap_forgotten(&self) {
+        if let Some(pid) = self.forgotten {
+            // Once reaped it is unknown, and its code is nobody's business.
+            let _ = try_wait(pid);
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The process that faces the network: the dialogue in clear, the handshake, the dialogue inside TLS.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+use plumb::fds::{close_all_but, no_delay};
+use plumb::log::Log;
+use plumb::privs::Identity;
+use plumb::relay::{End, Ending, Middle, Outbox, Side, after, relay, wait};
+use plumb::sandbox::{Profile, confine};
+use plumb::{Doing, Result};
+
+use crate::channel::{FromNet, ToNet};
+use crate::policy::Policy;
+use crate::replies;
+use crate::tls::{Failure, Holder, Tls};
+use crate::wrap::Wrap;
+
+/// What net holds.
+#[derive(Debug)]
+pub struct Net {
+    /// The way to the monitor.
+    pub channel: OwnedFd,
+    /// The side of the program in clear; none where TLS is from the first byte.
+    pub clear_program: Option<OwnedFd>,
+    /// The side of the program inside TLS; none where there is no TLS.
+    pub tls_program: Option<OwnedFd>,
+    /// What is allowed when.
+    pub policy: Policy,
+}
+
+/// Locks itself in, serves one connection and returns the exit code.
+pub fn serve(net: Net, identity: &Identity, strict: bool, log: &mut Log) -> u8 {
+    let lacking = match lock_in(&net, identity, strict) {
+        Ok(lacking) => lacking,
+        Err(error) => {
+            log.line(format_args!("fatal: {error}"));
+            return error.exit_code();
+        }
+    };
+    if !lacking.is_empty() {
+        log.line(format_args!("this machine lacks {}", lacking.join(", ")));
+    }
+    let holder = Arc::new(Holder::new(net.channel));
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let mut connection = Connection {
+        client: End::new(stdin.as_fd(), stdout.as_fd()),
+        holder,
+        policy: net.policy,
+        log,
+    };
+    match connection.serve(net.clear_program, net.tls_program) {
+        Ok(()) => 0,
+        Err(error) => {
+            connection.log.line(format_args!("fatal: unable to poll: {error}"));
+            plumb::die::TEMPORARY
+        }
+    }
+}
+
+fn lock_in(net: &Net, identity: &Identity, strict: bool) -> Result<Vec<&'static str>> {
+    let programs = net.clear_program.iter().chain(&net.tls_program);
+    let mut keep = vec![0, 1, 2, net.channel.as_raw_fd()];
+    keep.extend(programs.map(AsRawFd::as_raw_fd));
+    close_all_but(&keep).doing("close descriptors")?;
+    no_delay(io::stdin());
+    confine(identity, Profile::relay(), strict)
+}
+
+struct Connection<'a> {
+    client: End<'a>,
+    holder: Arc<Holder>,
+    policy: Policy,
+    log: &'a mut Log,
+}
+
+impl Connection<'_> {
+    fn serve(&mut self, clear: Option<OwnedFd>, inside: Option<OwnedFd>) -> io::Result<()> {
+        let wrap = match clear {
+            Some(program) => match self.clear_phase(program)? {
+                false => return Ok(()),
+                true => Wrap::after_starttls(self.policy),
+            },
+            None => match self.first_bytes()? {
+                false => return Ok(()),
+                true => Wrap::in_tls(self.policy),
+            },
+        };
+        let Some(tls) = self.handshake()? else { return Ok(()) };
+        match inside {
+            Some(program) => self.tls_phase(program, tls, wrap),
+            None => Ok(()),
+        }
+    }
+
+    /// The dialogue in clear; true if TLS is to begin, and then the program's side is closed.
+    fn clear_phase(&mut self, program: OwnedFd) -> io::Result<bool> {
+        let mut server = End::socket(program.as_fd());
+        let mut out = Outbox::default();
+        let mut middle = Clear(Wrap::in_clear(self.policy));
+        loop {
+            let ending = self.relay(&mut server, &mut middle, &mut out)?;
+            let wrap = &mut middle.0;
+            if !wrap.wants_tls() {
+                self.client.finish();
+                self.log_ending(&ending);
+                return Ok(false);
+            }
+            if wrap.injected() || self.client.has_unread() {
+                self.log.line("bytes behind STARTTLS refused");
+                wrap.end(replies::INJECTION, &mut out);
+            } else if self.holder.ask(&FromNet::Prepare) == Some(ToNet::Ready) {
+                return self.grant(&mut out);
+            } else {
+                self.log.line("STARTTLS refused: no key");
+                wrap.go_on_in_clear(&mut out);
+            }
+        }
+    }
+
+    /// Sends the 220 and nothing else.
+    fn grant(&mut self, out: &mut Outbox) -> io::Result<bool> {
+        out.client.extend_from_slice(replies::READY);
+        self.flush(&mut out.client)
+    }
+
+    /// Waits for the first byte of a client that begins with TLS, so that no key is touched for nothing.
+    fn first_bytes(&mut self) -> io::Result<bool> {
+        let input = io::stdin();
+        if !wait(input.as_fd(), PollFlags::POLLIN, after(HANDSHAKE_TIME))? {
+            self.log.line("tls failed from=client reason=silence");
+            return Ok(false);
+        }
+        if !self.client.has_unread() {
+            return Ok(false);
+        }
+        let ready = self.holder.ask(&FromNet::Prepare) == Some(ToNet::Ready);
+        if !ready {
+            self.log.line("tls failed from=server reason=\"no key\"");
+        }
+        Ok(ready)
+    }
+
+    /// The handshake; none if it failed, and then the client has been told.
+    fn handshake(&mut self) -> io::Result<Option<(Tls, Vec<u8>)>> {
+        let mut plain = Vec::new();
+        let mut tls = match Tls::new(Arc::clone(&self.holder)) {
+            Ok(tls) => tls,
+            Err(failure) => {
+                self.log.line(format_args!("tls failed {failure}"));
+                return Ok(None);
+            }
+        };
+        match self.shake_hands(&mut tls, &mut plain)? {
+            Ok(()) => {}
+            Err(reason) => {
+                self.log.line(format_args!("tls failed {reason}"));
+                return Ok(None);
+            }
+        }
+        let facts = tls.facts();
+        self.log.line(format_args!(
+            "tls ok {} cert=sha256:{}",
+            facts.log_line(),
+            tls.fingerprint(&self.holder)
+        ));
+        self.holder.tell(&FromNet::Release);
+        self.holder.tell(&FromNet::Secured(facts));
+        Ok(Some((tls, plain)))
+    }
+
+    fn shake_hands(
+        &mut self,
+        tls: &mut Tls,
+        plain: &mut Vec<u8>,
+    ) -> io::Result<std::result::Result<(), String>> {
+        let deadline = after(HANDSHAKE_TIME);
+        let (mut buffer, mut out) = (vec![0; RECORD], Vec::new());
+        loop {
+            let input = io::stdin();
+            if !wait(input.as_fd(), PollFlags::POLLIN, deadline)? {
+                return Ok(Err("from=client reason=timeout".to_owned()));
+            }
+            let received = match self.client.receive(&mut buffer) {
+                Ok(None) => continue,
+                Ok(Some(0)) => return Ok(Err("from=client reason=closed".to_owned())),
+                Ok(Some(count)) => buffer.get(..count).unwrap_or_default(),
+                Err(error) => return Ok(Err(format!("from=client reason={:?}", error.kind()))),
+            };
+            let result = tls.receive(received, plain);
+            tls.outgoing(&mut out);
+            let sent = self.flush(&mut out)?;
+            match result {
+                Err(failure) => {
+                    self.client.finish();
+                    return Ok(Err(failure.to_string()));
+                }
+                Ok(()) if !sent => return Ok(Err("from=client reason=gone".to_owned())),
+                Ok(()) if tls.is_handshaking() => {}
+                Ok(()) => return Ok(Ok(())),
+            }
+        }
+    }
+
+    /// The dialogue inside TLS.
+    fn tls_phase(
+        &mut self,
+        program: OwnedFd,
+        (tls, plain): (Tls, Vec<u8>),
+        wrap: Wrap,
+    ) -> io::Result<()> {
+        let mut server = End::socket(program.as_fd());
+        let mut out = Outbox::default();
+        let mut middle = Inside { tls, wrap, plain: Outbox::default(), failure: None };
+        // The first command may have come with the client's Finished.
+        middle.client_says(&plain, &mut out);
+        let ending = self.relay(&mut server, &mut middle, &mut out)?;
+        if let Some(failure) = middle.failure.take() {
+            self.log.line(format_args!("tls failed {failure}"));
+        }
+        self.client.finish();
+        self.log_ending(&ending);
+        Ok(())
+    }
+
+    fn relay(
+        &mut self,
+        server: &mut End<'_>,
+        middle: &mut (impl Middle + Noted),
+        out: &mut Outbox,
+    ) -> io::Result<Ending> {
+        let holder = Arc::clone(&self.holder);
+        let watch: BorrowedFd<'_> = holder.watch();
+        let ending = relay(&mut self.client, server, Some(watch), middle, out);
+        for note in middle.notes() {
+            self.log.line(note);
+        }
+        ending
+    }
+
+    /// Writes everything; false if the client takes it no more.
+    fn flush(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
+        let deadline = after(HANDSHAKE_TIME);
+        let output = io::stdout();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            if !wait(output.as_fd(), PollFlags::POLLOUT, deadline)? {
+                return Ok(false);
+            }
+            match self.client.transmit(rest) {
+                Ok(count) => rest = rest.get(count.unwrap_or(0)..).unwrap_or_default(),
+                Err(_gone) => return Ok(false),
+            }
+        }
+        bytes.clear();
+        Ok(true)
+    }
+
+    fn log_ending(&mut self, ending: &Ending) {
+        if let Ending::ClientLost(error) = ending {
+            self.log.line(format_args!("client lost: {error}"));
+        }
+    }
+}
+
+/// A middle that has something for the log.
+trait Noted {
+    fn notes(&mut self) -> Vec<String>;
+}
+
+/// The session in clear: the wrap alone.
+struct Clear(Wrap);
+
+impl Noted for Clear {
+    fn notes(&mut self) -> Vec<String> {
+        self.0.take_notes()
+    }
+}
+
+impl Middle for Clear {
+    fn bytes(&mut self, from: Side, bytes: &[u8], out: &mut Outbox) {
+        match from {
+            Side::Client => self.0.client_says(bytes, out),
+            Side::Server => self.0.program_says(bytes, out),
+        }
+    }
+    fn eof(&mut self, from: Side, out: &mut Outbox) {
+        self.0.ended(from, out);
+    }
+    fn accepts(&self, from: Side) -> bool {
+        self.0.accepts(from)
+    }
+    fn patience(&self) -> Duration {
+        self.0.patience()
+    }
+    fn expired(&mut self, out: &mut Outbox) {
+        self.0.expired(out);
+    }
+    fn alarmed(&mut self, out: &mut Outbox) {
+        self.0.terminate(out);
+    }
+}
+
+/// The session inside TLS: the wrap behind the cipher.
+struct Inside {
+    tls: Tls,
+    wrap: Wrap,
+    plain: Outbox,
+    failure: Option<Failure>,
+}
+
+impl Inside {
+    fn client_says(&mut self, plain: &[u8], out: &mut Outbox) {
+        self.wrap.client_says(plain, &mut self.plain);
+        if self.failure.is_some() {
+            self.wrap.end(b"", &mut self.plain);
+        } else if self.tls.peer_has_closed() {
+            self.wrap.ended(Side::Client, &mut self.plain);
+        }
+        self.seal(out);
+    }
+
+    /// Encrypts what the wrap has said, and passes its other wishes on.
+    fn seal(&mut self, out: &mut Outbox) {
+        self.tls.send(&self.plain.client);
+        self.plain.client.clear();
+        out.server.append(&mut self.plain.server);
+        out.hang_up |= self.plain.hang_up;
+        if self.plain.stop && !out.stop {
+            out.stop = true;
+            if self.failure.is_none() {
+                self.tls.close();
+            }
+        }
+        self.tls.outgoing(&mut out.client);
+    }
+}
+
+impl Noted for Inside {
+    fn notes(&mut self) -> Vec<String> {
+        self.wrap.take_notes()
+    }
+}
+
+impl Middle for Inside {
+    fn bytes(&mut self, from: Side, bytes: &[u8], out: &mut Outbox) {
+        match from {
+            Side::Server => {
+                self.wrap.program_says(bytes, &mut self.plain);
+                self.seal(out);
+            }
+            Side::Client => {
+                let mut plain = Vec::new();
+                self.failure = self.tls.receive(bytes, &mut plain).err();
+                self.client_says(&plain, out);
+            }
+        }
+    }
+    fn eof(&mut self, from: Side, out: &mut Outbox) {
+        self.wrap.ended(from, &mut self.plain);
+        self.seal(out);
+    }
+    fn accepts(&self, from: Side) -> bool {
+        self.wrap.accepts(from)
+    }
+    fn patience(&self) -> Duration {
+        self.wrap.patience()
+    }
+    fn expired(&mut self, out: &mut Outbox) {
+        self.wrap.expired(&mut self.plain);
+        self.seal(out);
+    }
+    fn alarmed(&mut self, out: &mut Outbox) {
+        self.wrap.terminate(&mut self.plain);
+        self.seal(out);
+    }
+}
+
+/// A handshake has 30 s in all (DESIGN 6.7).
+const HANDSHAKE_TIME: Duration = Duration::from_secs(30);
+/// A TLS record and its header.
+const RECORD: usize = 17 * 1024;

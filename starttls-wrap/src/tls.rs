@@ -1,0 +1,266 @@
+//! rustls as bytes in, bytes out; the key is elsewhere.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plumb::fds::{recv_packet, send_packet};
+use plumb::relay::after;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{
+    AlertDescription, Error, HandshakeKind, ServerConnection, SignatureAlgorithm, SignatureScheme,
+};
+
+use crate::channel::{Facts, FromNet, MESSAGE_LIMIT, ToNet};
+
+/// A TLS session, seen from the server's side.
+#[derive(Debug)]
+pub struct Tls {
+    connection: ServerConnection,
+}
+
+/// Everything that failed in a session of TLS, and whose fault it was.
+#[derive(Debug)]
+pub struct Failure(Error);
+
+impl Tls {
+    /// A session that is about to begin; the channel's other end holds the key.
+    ///
+    /// # Errors
+    /// Those of rustls, which cannot happen with its own defaults.
+    pub fn new(holder: Arc<Holder>) -> Result<Tls, Failure> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Resolver(holder)));
+        // This process ends with its session, so nothing could ever be resumed.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let mut connection = ServerConnection::new(Arc::new(config))?;
+        // The relay bounds what is on its way; a short write would lose bytes.
+        connection.set_buffer_limit(None);
+        Ok(Tls { connection })
+    }
+
+    /// Takes in what the client sent; plaintext is appended to `plain`.
+    ///
+    /// # Errors
+    /// Whatever ends the session; the alert that tells the client waits in `outgoing`.
+    pub fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            let taken = self.connection.read_tls(&mut bytes);
+            let state = self.connection.process_new_packets()?;
+            if state.plaintext_bytes_to_read() > 0 {
+                let count = u64::try_from(state.plaintext_bytes_to_read()).unwrap_or(0);
+                // Of these bytes rustls said that they are there.
+                let _ = self.connection.reader().take(count).read_to_end(plain);
+            }
+            if !matches!(taken, Ok(1..)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Encrypts for the client.
+    pub fn send(&mut self, plain: &[u8]) {
+        // Without a limit, the buffer takes everything.
+        let _ = self.connection.writer().write_all(plain);
+    }
+
+    /// Moves what is to go to the client to `out`.
+    pub fn outgoing(&mut self, out: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            if !matches!(self.connection.write_tls(out), Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// Tells the client that nothing more will come (RFC 8446 6.1).
+    pub fn close(&mut self) {
+        self.connection.send_close_notify();
+    }
+
+    /// Whether the client said that nothing more will come.
+    pub fn peer_has_closed(&mut self) -> bool {
+        matches!(self.connection.reader().read(&mut [0]), Ok(0))
+    }
+
+    /// Whether the handshake still goes on.
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// What the handshake settled.
+    pub fn facts(&self) -> Facts {
+        let connection = &self.connection;
+        let version = connection.protocol_version().map_or(0, u16::from);
+        let mut facts = Facts {
+            version,
+            suite: connection.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
+            group: connection
+                .negotiated_key_exchange_group()
+                .map_or(0, |group| group.name().into()),
+            name: connection.server_name().unwrap_or_default().as_bytes().to_vec(),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            exporter: Vec::new(),
+        };
+        // RFC 9266 2 wants TLS 1.3, or an extended master secret that is not known here.
+        if version == TLS_1_3
+            && let Ok(exporter) =
+                connection.export_keying_material([0; 32], EXPORTER_LABEL, Some(b""))
+        {
+            facts.exporter = exporter.to_vec();
+        }
+        facts
+    }
+
+    /// The fingerprint of the certificate that was shown.
+    pub fn fingerprint(&self, holder: &Holder) -> String {
+        holder.shown.get().cloned().unwrap_or_default()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Error::AlertReceived(alert) => write!(f, "alert={} from=client", alert_name(*alert)),
+            error => write!(f, "from=server reason={:?}", error.to_string()),
+        }
+    }
+}
+
+/// Algorithms: ring's defaults (TLS 1.2 with ECDHE and AEAD, TLS 1.3).
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The way to whoever holds the key.
+#[derive(Debug)]
+pub struct Holder {
+    channel: std::os::fd::OwnedFd,
+    shown: std::sync::OnceLock<String>,
+}
+
+impl Holder {
+    /// Speaks to the monitor and its key process by this channel.
+    pub fn new(channel: std::os::fd::OwnedFd) -> Holder {
+        Holder { channel, shown: std::sync::OnceLock::new() }
+    }
+
+    /// The channel, to be watched for its end.
+    pub fn watch(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// Says something that is not answered; a monitor that is gone is noticed elsewhere.
+    pub fn tell(&self, message: &FromNet) -> bool {
+        send_packet(&self.channel, &message.encode(), &[]).is_ok()
+    }
+
+    /// Asks, and waits for the answer; none if there is no proper one in time.
+    pub fn ask(&self, question: &FromNet) -> Option<ToNet> {
+        if !self.tell(question) {
+            return None;
+        }
+        let mut buffer = vec![0; MESSAGE_LIMIT];
+        let deadline = Some(after(ANSWER_TIME));
+        let (length, _none) = recv_packet(&self.channel, &mut buffer, deadline).ok()??;
+        ToNet::decode(buffer.get(..length)?)
+    }
+}
+
+#[derive(Debug)]
+struct Resolver(Arc<Holder>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let question = FromNet::Certify {
+            name: hello.server_name().unwrap_or_default().as_bytes().to_vec(),
+            schemes: hello.signature_schemes().iter().map(|&scheme| scheme.into()).collect(),
+        };
+        let Some(ToNet::Certified { schemes, chain }) = self.0.ask(&question) else { return None };
+        let shown = ring::digest::digest(&ring::digest::SHA256, chain.first()?);
+        // A hello retry asks for the same certificate again.
+        let _ = self.0.shown.set(crate::environment::hex(shown.as_ref()));
+        let schemes = schemes.into_iter().map(SignatureScheme::from).collect();
+        let key = RemoteKey { holder: Arc::clone(&self.0), schemes };
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        Some(Arc::new(CertifiedKey::new(chain, Arc::new(key))))
+    }
+}
+
+/// A key in another process.
+#[derive(Debug)]
+struct RemoteKey {
+    holder: Arc<Holder>,
+    schemes: Vec<SignatureScheme>,
+}
+
+impl SigningKey for RemoteKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let scheme = *self.schemes.iter().find(|scheme| offered.contains(scheme))?;
+        Some(Box::new(RemoteSigner { holder: Arc::clone(&self.holder), scheme }))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        match self.schemes.first() {
+            Some(
+                SignatureScheme::ECDSA_NISTP256_SHA256
+                | SignatureScheme::ECDSA_NISTP384_SHA384
+                | SignatureScheme::ECDSA_NISTP521_SHA512,
+            ) => SignatureAlgorithm::ECDSA,
+            Some(SignatureScheme::ED25519) => SignatureAlgorithm::ED25519,
+            _ => SignatureAlgorithm::RSA,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RemoteSigner {
+    holder: Arc<Holder>,
+    scheme: SignatureScheme,
+}
+
+impl Signer for RemoteSigner {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let question = FromNet::Sign { scheme: self.scheme.into(), message: message.to_vec() };
+        match self.holder.ask(&question) {
+            Some(ToNet::Signed(signature)) => Ok(signature),
+            _ => Err(Error::General("the key process refused to sign".to_owned())),
+        }
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.scheme
+    }
+}
+
+/// The alert by its name in RFC 8446 6.
+fn alert_name(alert: AlertDescription) -> String {
+    let mut name = String::new();
+    for letter in format!("{alert:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+const TLS_1_3: u16 = 0x0304;
+/// RFC 9266 2.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// The longest that a signature may take, on the slowest machine under load.
+const ANSWER_TIME: Duration = Duration::from_secs(10);

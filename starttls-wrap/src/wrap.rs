@@ -1,0 +1,443 @@
+//! The wrapper's part in the dialogue: plaintext in, plaintext out, no descriptors and no clock.
+
+use std::time::Duration;
+
+use plumb::relay::{Outbox, Side};
+use wire::{
+    Asked, BadLine, ClientStream, Command, Dialogue, Expect, FromClient, FromServer, Line,
+    LineReader, ReplyLine, Verb, chunk,
+};
+
+use crate::ehlo::{EhloReply, Shown};
+use crate::policy::{Policy, Progress};
+use crate::replies;
+
+/// One dialogue between a client and one program, before TLS or inside it.
+#[derive(Debug)]
+pub struct Wrap {
+    policy: Policy,
+    progress: Progress,
+    stage: Stage,
+    greeting: Greeting,
+    client: ClientStream,
+    program: LineReader,
+    dialogue: Dialogue,
+    ehlo: EhloReply,
+    chunking: bool,
+    eats_chunk: bool,
+    auth_refused: bool,
+    client_ended: bool,
+    in_reply: bool,
+    closing: bool,
+    notes: Vec<String>,
+}
+
+/// What the wrapper is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Passing on what may pass.
+    Talking,
+    /// The client asked for TLS, and nothing else may be done.
+    Starting,
+    /// Throwing away the rest of an ambiguous message.
+    Draining,
+    /// To end with these words, once the replies that are owed have come.
+    Ending(&'static [u8]),
+    /// All is said.
+    Over,
+}
+
+/// What becomes of the program's greeting.
+#[derive(Debug)]
+enum Greeting {
+    /// The client sees it, or has.
+    Passes,
+    /// The client has seen one before TLS; this one is collected (RFC 3207 4.2).
+    Swallowed(Vec<u8>),
+    /// It was no 220 and answers the client's first command.
+    Refusal(Vec<u8>),
+}
+
+impl Wrap {
+    /// A session in clear.
+    pub fn in_clear(policy: Policy) -> Wrap {
+        Wrap::new(policy, false, Greeting::Passes)
+    }
+
+    /// A session that has TLS from the first byte.
+    pub fn in_tls(policy: Policy) -> Wrap {
+        Wrap::new(policy, true, Greeting::Passes)
+    }
+
+    /// The session after STARTTLS: nothing is known of the one before it (RFC 3207 4.2).
+    pub fn after_starttls(policy: Policy) -> Wrap {
+        Wrap::new(policy, true, Greeting::Swallowed(Vec::new()))
+    }
+
+    fn new(policy: Policy, tls: bool, greeting: Greeting) -> Wrap {
+        Wrap {
+            policy,
+            progress: Progress { tls, authenticated: false },
+            stage: Stage::Talking,
+            greeting,
+            client: ClientStream::new(LINE_LIMIT),
+            program: LineReader::new(LINE_LIMIT),
+            dialogue: Dialogue::new(),
+            ehlo: EhloReply::default(),
+            chunking: false,
+            eats_chunk: false,
+            auth_refused: false,
+            client_ended: false,
+            in_reply: false,
+            closing: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// What the client sent.
+    pub fn client_says(&mut self, bytes: &[u8], out: &mut Outbox) {
+        self.client.push(bytes);
+        self.turn(out);
+    }
+
+    /// What the program sent.
+    pub fn program_says(&mut self, bytes: &[u8], out: &mut Outbox) {
+        self.program.push(bytes);
+        loop {
+            let line = match self.program.next_line() {
+                None => return,
+                Some(Line::Clean(line) | Line::Nul(line) | Line::Bare(line)) => line.to_vec(),
+                Some(Line::TooLong) => return self.unexplained("a line too long", out),
+            };
+            if matches!(self.stage, Stage::Draining | Stage::Over) {
+                continue;
+            }
+            self.reply_line(&line, out);
+            self.turn(out);
+        }
+    }
+
+    /// A side that ends.
+    pub fn ended(&mut self, side: Side, out: &mut Outbox) {
+        match side {
+            Side::Client => {
+                self.client_ended = true;
+                if matches!(self.stage, Stage::Draining | Stage::Starting) {
+                    return self.end(b"", out);
+                }
+                self.turn(out);
+            }
+            Side::Server => self.program_ended(out),
+        }
+    }
+
+    /// Whether more of this side can be taken now.
+    pub fn accepts(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.client.waiting() < HELD_LIMIT,
+            Side::Server => true,
+        }
+    }
+
+    /// How long both sides may be silent (DESIGN 6.7: only the end of the chain limits the dialogue).
+    pub fn patience(&self) -> Duration {
+        match (&self.greeting, self.stage) {
+            (_, Stage::Over) => LAST_WORDS,
+            (Greeting::Swallowed(_) | Greeting::Refusal(_), _) => GREETING_TIME,
+            _ if self.dialogue.owes_reply() => REPLY_TIME,
+            _ => IDLE_TIME,
+        }
+    }
+
+    /// Both sides were silent for that long.
+    pub fn expired(&mut self, out: &mut Outbox) {
+        self.note("timeout");
+        self.end(replies::TIMEOUT, out);
+    }
+
+    /// Ends the session between replies (RFC 5321 3.8).
+    pub fn terminate(&mut self, out: &mut Outbox) {
+        if matches!(self.stage, Stage::Talking | Stage::Starting) {
+            self.note("terminated");
+            self.stage = Stage::Ending(replies::SHUTTING_DOWN);
+            self.turn(out);
+        }
+    }
+
+    /// Whether the client asked for TLS and waits for the answer to that alone.
+    pub fn wants_tls(&self) -> bool {
+        self.stage == Stage::Starting && !self.dialogue.owes_reply()
+    }
+
+    /// Whether anything came behind STARTTLS: it must neither be run nor reach TLS (CVE-2011-0411).
+    pub fn injected(&self) -> bool {
+        !self.client.is_empty()
+    }
+
+    /// Goes on in clear after a STARTTLS that could not be granted (RFC 3207 4: 454).
+    pub fn go_on_in_clear(&mut self, out: &mut Outbox) {
+        self.stage = Stage::Talking;
+        out.stop = false;
+        out.client.extend_from_slice(replies::TLS_UNAVAILABLE);
+        self.turn(out);
+    }
+
+    /// Ends the session with these words.
+    pub fn end(&mut self, words: &[u8], out: &mut Outbox) {
+        if self.stage != Stage::Over {
+            out.client.extend_from_slice(words);
+            out.stop = true;
+            self.stage = Stage::Over;
+        }
+    }
+
+    /// What the log should know, once.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Does everything that can be done with what has come.
+    fn turn(&mut self, out: &mut Outbox) {
+        loop {
+            while let Some(reply) = self.dialogue.due() {
+                out.client.extend(reply);
+            }
+            match self.stage {
+                Stage::Talking => {}
+                Stage::Starting => {
+                    out.stop = self.wants_tls();
+                    return;
+                }
+                Stage::Draining => {
+                    if self.client.drain() {
+                        self.end(replies::AMBIGUOUS_END, out);
+                    }
+                    return;
+                }
+                Stage::Ending(words) => return self.end_between_replies(words, out),
+                Stage::Over => return,
+            }
+            if !self.take_from_client(out) {
+                return;
+            }
+        }
+    }
+
+    /// Takes the next thing that the client said; false when there is none.
+    fn take_from_client(&mut self, out: &mut Outbox) -> bool {
+        let expect = self.dialogue.expects();
+        match self.client.next(expect) {
+            None => {
+                out.hang_up |= self.client_ended && expect != Expect::Nothing;
+                return false;
+            }
+            Some(_) if matches!(self.greeting, Greeting::Refusal(_)) => self.refuse_all(out),
+            Some(FromClient::Command(line)) => {
+                let line = line.to_vec();
+                self.command(&line, out);
+            }
+            Some(FromClient::AuthResponse(line)) => {
+                pass_line(line, out);
+                self.dialogue.forwarded_auth();
+            }
+            Some(FromClient::Bad(bad)) => self.bad_line(bad, expect, out),
+            Some(FromClient::Body(part)) => out.server.extend_from_slice(part),
+            Some(FromClient::BodyEnd(part)) => {
+                out.server.extend_from_slice(part);
+                self.dialogue.body_ended();
+            }
+            Some(FromClient::Ambiguous(part)) => {
+                out.server.extend_from_slice(part);
+                out.hang_up = true;
+                self.stage = Stage::Draining;
+                self.note("ambiguous end of data");
+            }
+            Some(FromClient::Chunk(octets)) => {
+                if !self.eats_chunk {
+                    out.server.extend_from_slice(octets);
+                }
+                self.dialogue.chunk_passed(octets.len());
+            }
+        }
+        true
+    }
+
+    fn command(&mut self, line: &[u8], out: &mut Outbox) {
+        let command = Command::parse(line);
+        let refusal = self.policy.refusal(command.verb, self.progress);
+        match (command.verb, refusal) {
+            (Verb::Bdat, _) => self.bdat(line, command.args, refusal, out),
+            (verb, Some(refusal)) => {
+                if verb == Verb::Auth {
+                    self.auth_refused = true;
+                    self.note("AUTH refused");
+                }
+                self.dialogue.own(refusal);
+            }
+            (Verb::StartTls, None) => self.starttls(command.args),
+            (Verb::Other, None) if self.auth_refused => self.dialogue.own(replies::UNRECOGNISED),
+            (verb, None) => {
+                pass_line(line, out);
+                self.dialogue.forwarded(verb);
+            }
+        }
+    }
+
+    fn starttls(&mut self, args: &[u8]) {
+        if !args.is_empty() {
+            self.dialogue.own(replies::STARTTLS_ARGUMENT);
+        } else if self.progress.tls {
+            self.dialogue.own(replies::TLS_ALREADY);
+        } else if !self.policy.offers_starttls() {
+            self.dialogue.own(replies::STARTTLS_UNKNOWN);
+        } else {
+            self.stage = Stage::Starting;
+        }
+    }
+
+    fn bdat(&mut self, line: &[u8], args: &[u8], refusal: Option<&[u8]>, out: &mut Outbox) {
+        let refusal = refusal.or((!self.chunking).then_some(replies::NO_CHUNKING));
+        self.eats_chunk = refusal.is_some();
+        match (chunk(args), refusal) {
+            (None, _) => {
+                self.note("malformed BDAT");
+                self.stage = Stage::Ending(replies::BAD_CHUNK);
+            }
+            (Some((size, _)), Some(refusal)) => self.dialogue.refused_chunk(size, refusal),
+            (Some((size, _)), None) => {
+                pass_line(line, out);
+                self.dialogue.forwarded_chunk(size);
+            }
+        }
+    }
+
+    fn bad_line(&mut self, bad: BadLine, expect: Expect, out: &mut Outbox) {
+        if expect == Expect::AuthResponse {
+            // RFC 4954 4: the program still waits for a line, and "*" cancels.
+            pass_line(b"*", out);
+            self.dialogue.sent_own_command();
+        }
+        self.dialogue.own(match bad {
+            BadLine::Bare | BadLine::Nul => replies::BAD_LINE,
+            BadLine::TooLong => replies::LINE_TOO_LONG,
+        });
+    }
+
+    fn reply_line(&mut self, line: &[u8], out: &mut Outbox) {
+        let Some(parsed) = ReplyLine::parse(line) else {
+            return self.unexplained("no reply line", out);
+        };
+        self.in_reply = !parsed.last;
+        self.closing |= parsed.code == 421;
+        match self.dialogue.server(&parsed) {
+            FromServer::Reply(asked) => self.reply(asked, &parsed, line, out),
+            FromServer::Closing => pass_reply(line, out),
+            FromServer::Unasked => self.unexplained(&format!("code={}", parsed.code), out),
+        }
+    }
+
+    fn reply(&mut self, asked: Asked, parsed: &ReplyLine<'_>, line: &[u8], out: &mut Outbox) {
+        match asked {
+            Asked::Swallowed => {}
+            Asked::Greeting => self.greet(parsed, line, out),
+            Asked::Command(Verb::Ehlo) => self.ehlo_line(parsed, line, out),
+            Asked::Command(Verb::Auth) | Asked::AuthResponse => {
+                self.progress.authenticated |= parsed.last && parsed.code == 235;
+                pass_reply(line, out);
+            }
+            Asked::Command(_) | Asked::Body => pass_reply(line, out),
+        }
+    }
+
+    fn greet(&mut self, parsed: &ReplyLine<'_>, line: &[u8], out: &mut Outbox) {
+        let Greeting::Swallowed(lines) = &mut self.greeting else {
+            return pass_reply(line, out);
+        };
+        lines.extend_from_slice(line);
+        lines.extend_from_slice(b"\r\n");
+        if lines.len() > HELD_LIMIT {
+            return self.unexplained("a greeting too long", out);
+        }
+        if parsed.last {
+            self.greeting = match parsed.code {
+                220 => Greeting::Passes,
+                _ => Greeting::Refusal(std::mem::take(lines)),
+            };
+        }
+    }
+
+    fn refuse_all(&mut self, out: &mut Outbox) {
+        if let Greeting::Refusal(lines) = std::mem::replace(&mut self.greeting, Greeting::Passes) {
+            self.note("the program refused the session inside TLS");
+            self.end(&lines, out);
+        }
+    }
+
+    fn ehlo_line(&mut self, parsed: &ReplyLine<'_>, line: &[u8], out: &mut Outbox) {
+        if !self.ehlo.push(line) {
+            return self.unexplained("an EHLO reply too long", out);
+        }
+        if parsed.last {
+            let clear = !self.progress.tls;
+            let finished = self.ehlo.finish(Shown {
+                starttls: clear && self.policy.offers_starttls(),
+                auth: self.policy.allows_auth(self.progress.tls),
+                requiretls: !clear,
+            });
+            self.chunking = finished.chunking;
+            out.client.extend(finished.reply);
+        }
+    }
+
+    fn program_ended(&mut self, out: &mut Outbox) {
+        let owed = self.dialogue.owes_reply() || self.dialogue.in_body();
+        match self.stage {
+            Stage::Draining | Stage::Over => {}
+            Stage::Starting if !owed => {}
+            _ if matches!(self.greeting, Greeting::Refusal(_)) => {}
+            _ if owed && !self.closing => {
+                self.note("the program is gone");
+                self.end(replies::PROGRAM_GONE, out);
+            }
+            _ => self.end(b"", out),
+        }
+    }
+
+    fn unexplained(&mut self, what: &str, out: &mut Outbox) {
+        self.note(&format!("unexplained words of the program: {what}"));
+        self.end(replies::PROGRAM_GONE, out);
+    }
+
+    fn end_between_replies(&mut self, words: &[u8], out: &mut Outbox) {
+        if self.dialogue.in_body() || !(self.in_reply || self.dialogue.owes_reply()) {
+            self.end(words, out);
+        }
+    }
+
+    fn note(&mut self, event: &str) {
+        self.notes.push(event.to_owned());
+    }
+}
+
+fn pass_line(line: &[u8], out: &mut Outbox) {
+    out.server.extend_from_slice(line);
+    out.server.extend_from_slice(b"\r\n");
+}
+
+fn pass_reply(line: &[u8], out: &mut Outbox) {
+    out.client.extend_from_slice(line);
+    out.client.extend_from_slice(b"\r\n");
+}
+
+/// RFC 4954 4 asks for AUTH lines of 12,288 octets; the program behind decides below this.
+const LINE_LIMIT: usize = 16 * 1024;
+/// How much of the client is held while a reply is awaited.
+const HELD_LIMIT: usize = 64 * 1024;
+/// The program after TLS must greet by then (RFC 5321 4.5.3.2.1).
+const GREETING_TIME: Duration = Duration::from_secs(300);
+/// Longer than any program that keeps RFC 5321 4.5.3.2.7 and qmail's 1,200 s waits for a command.
+const IDLE_TIME: Duration = Duration::from_secs(1260);
+/// Longer than any scanner takes for a message.
+const REPLY_TIME: Duration = Duration::from_secs(3600);
+/// For a client that does not read what ends its session.
+const LAST_WORDS: Duration = Duration::from_secs(60);
