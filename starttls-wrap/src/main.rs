@@ -3,7 +3,9 @@
 mod channel;
 mod ehlo;
 mod environment;
+mod holder;
 mod key;
+mod middle;
 mod monitor;
 mod net;
 mod policy;

@@ -9,14 +9,16 @@ use nix::poll::PollFlags;
 use plumb::fds::{close_all_but, no_delay};
 use plumb::log::Log;
 use plumb::privs::Identity;
-use plumb::relay::{End, Ending, Middle, Outbox, Side, after, relay, wait};
+use plumb::relay::{End, Ending, Middle, Outbox, after, relay, wait};
 use plumb::sandbox::{Profile, confine};
 use plumb::{Doing, Result};
 
 use crate::channel::{FromNet, ToNet};
+use crate::holder::Holder;
+use crate::middle::{Clear, Inside, Noted};
 use crate::policy::Policy;
 use crate::replies;
-use crate::tls::{Failure, Holder, Tls};
+use crate::tls::Tls;
 use crate::wrap::Wrap;
 
 /// What net holds.
@@ -165,7 +167,7 @@ impl Connection<'_> {
         self.log.line(format_args!(
             "tls ok {} cert=sha256:{}",
             facts.log_line(),
-            tls.fingerprint(&self.holder)
+            self.holder.fingerprint()
         ));
         self.holder.tell(&FromNet::Release);
         self.holder.tell(&FromNet::Secured(facts));
@@ -214,11 +216,11 @@ impl Connection<'_> {
     ) -> io::Result<()> {
         let mut server = End::socket(program.as_fd());
         let mut out = Outbox::default();
-        let mut middle = Inside { tls, wrap, plain: Outbox::default(), failure: None };
+        let mut middle = Inside::new(tls, wrap);
         // The first command may have come with the client's Finished.
         middle.client_says(&plain, &mut out);
         let ending = self.relay(&mut server, &mut middle, &mut out)?;
-        if let Some(failure) = middle.failure.take() {
+        if let Some(failure) = middle.take_failure() {
             self.log.line(format_args!("tls failed {failure}"));
         }
         self.client.finish();
@@ -263,119 +265,6 @@ impl Connection<'_> {
         if let Ending::ClientLost(error) = ending {
             self.log.line(format_args!("client lost: {error}"));
         }
-    }
-}
-
-/// A middle that has something for the log.
-trait Noted {
-    fn notes(&mut self) -> Vec<String>;
-}
-
-/// The session in clear: the wrap alone.
-struct Clear(Wrap);
-
-impl Noted for Clear {
-    fn notes(&mut self) -> Vec<String> {
-        self.0.take_notes()
-    }
-}
-
-impl Middle for Clear {
-    fn bytes(&mut self, from: Side, bytes: &[u8], out: &mut Outbox) {
-        match from {
-            Side::Client => self.0.client_says(bytes, out),
-            Side::Server => self.0.program_says(bytes, out),
-        }
-    }
-    fn eof(&mut self, from: Side, out: &mut Outbox) {
-        self.0.ended(from, out);
-    }
-    fn accepts(&self, from: Side) -> bool {
-        self.0.accepts(from)
-    }
-    fn patience(&self) -> Duration {
-        self.0.patience()
-    }
-    fn expired(&mut self, out: &mut Outbox) {
-        self.0.expired(out);
-    }
-    fn alarmed(&mut self, out: &mut Outbox) {
-        self.0.terminate(out);
-    }
-}
-
-/// The session inside TLS: the wrap behind the cipher.
-struct Inside {
-    tls: Tls,
-    wrap: Wrap,
-    plain: Outbox,
-    failure: Option<Failure>,
-}
-
-impl Inside {
-    fn client_says(&mut self, plain: &[u8], out: &mut Outbox) {
-        self.wrap.client_says(plain, &mut self.plain);
-        if self.failure.is_some() {
-            self.wrap.end(b"", &mut self.plain);
-        } else if self.tls.peer_has_closed() {
-            self.wrap.ended(Side::Client, &mut self.plain);
-        }
-        self.seal(out);
-    }
-
-    /// Encrypts what the wrap has said, and passes its other wishes on.
-    fn seal(&mut self, out: &mut Outbox) {
-        self.tls.send(&self.plain.client);
-        self.plain.client.clear();
-        out.server.append(&mut self.plain.server);
-        out.hang_up |= self.plain.hang_up;
-        if self.plain.stop && !out.stop {
-            out.stop = true;
-            if self.failure.is_none() {
-                self.tls.close();
-            }
-        }
-        self.tls.outgoing(&mut out.client);
-    }
-}
-
-impl Noted for Inside {
-    fn notes(&mut self) -> Vec<String> {
-        self.wrap.take_notes()
-    }
-}
-
-impl Middle for Inside {
-    fn bytes(&mut self, from: Side, bytes: &[u8], out: &mut Outbox) {
-        match from {
-            Side::Server => {
-                self.wrap.program_says(bytes, &mut self.plain);
-                self.seal(out);
-            }
-            Side::Client => {
-                let mut plain = Vec::new();
-                self.failure = self.tls.receive(bytes, &mut plain).err();
-                self.client_says(&plain, out);
-            }
-        }
-    }
-    fn eof(&mut self, from: Side, out: &mut Outbox) {
-        self.wrap.ended(from, &mut self.plain);
-        self.seal(out);
-    }
-    fn accepts(&self, from: Side) -> bool {
-        self.wrap.accepts(from)
-    }
-    fn patience(&self) -> Duration {
-        self.wrap.patience()
-    }
-    fn expired(&mut self, out: &mut Outbox) {
-        self.wrap.expired(&mut self.plain);
-        self.seal(out);
-    }
-    fn alarmed(&mut self, out: &mut Outbox) {
-        self.wrap.terminate(&mut self.plain);
-        self.seal(out);
     }
 }
 

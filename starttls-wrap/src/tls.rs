@@ -1,21 +1,14 @@
 //! rustls as bytes in, bytes out; the key is elsewhere.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
-use plumb::fds::{recv_packet, send_packet};
-use plumb::relay::after;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
-use rustls::sign::{CertifiedKey, Signer, SigningKey};
-use rustls::{
-    AlertDescription, Error, HandshakeKind, ServerConnection, SignatureAlgorithm, SignatureScheme,
-};
+use rustls::server::{NoServerSessionStorage, ServerConfig};
+use rustls::{AlertDescription, Error, HandshakeKind, ServerConnection};
 
-use crate::channel::{Facts, FromNet, MESSAGE_LIMIT, ToNet};
+use crate::channel::Facts;
+use crate::holder::{Holder, Resolver};
 
 /// A TLS session, seen from the server's side.
 #[derive(Debug)]
@@ -119,11 +112,6 @@ impl Tls {
         }
         facts
     }
-
-    /// The fingerprint of the certificate that was shown.
-    pub fn fingerprint(&self, holder: &Holder) -> String {
-        holder.shown.get().cloned().unwrap_or_default()
-    }
 }
 
 impl From<Error> for Failure {
@@ -146,107 +134,6 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The way to whoever holds the key.
-#[derive(Debug)]
-pub struct Holder {
-    channel: std::os::fd::OwnedFd,
-    shown: std::sync::OnceLock<String>,
-}
-
-impl Holder {
-    /// Speaks to the monitor and its key process by this channel.
-    pub fn new(channel: std::os::fd::OwnedFd) -> Holder {
-        Holder { channel, shown: std::sync::OnceLock::new() }
-    }
-
-    /// The channel, to be watched for its end.
-    pub fn watch(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
-    }
-
-    /// Says something that is not answered; a monitor that is gone is noticed elsewhere.
-    pub fn tell(&self, message: &FromNet) -> bool {
-        send_packet(&self.channel, &message.encode(), &[]).is_ok()
-    }
-
-    /// Asks, and waits for the answer; none if there is no proper one in time.
-    pub fn ask(&self, question: &FromNet) -> Option<ToNet> {
-        if !self.tell(question) {
-            return None;
-        }
-        let mut buffer = vec![0; MESSAGE_LIMIT];
-        let deadline = Some(after(ANSWER_TIME));
-        let (length, _none) = recv_packet(&self.channel, &mut buffer, deadline).ok()??;
-        ToNet::decode(buffer.get(..length)?)
-    }
-}
-
-#[derive(Debug)]
-struct Resolver(Arc<Holder>);
-
-impl ResolvesServerCert for Resolver {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let question = FromNet::Certify {
-            name: hello.server_name().unwrap_or_default().as_bytes().to_vec(),
-            schemes: hello.signature_schemes().iter().map(|&scheme| scheme.into()).collect(),
-        };
-        let Some(ToNet::Certified { schemes, chain }) = self.0.ask(&question) else { return None };
-        let shown = ring::digest::digest(&ring::digest::SHA256, chain.first()?);
-        // A hello retry asks for the same certificate again.
-        let _ = self.0.shown.set(crate::environment::hex(shown.as_ref()));
-        let schemes = schemes.into_iter().map(SignatureScheme::from).collect();
-        let key = RemoteKey { holder: Arc::clone(&self.0), schemes };
-        let chain = chain.into_iter().map(CertificateDer::from).collect();
-        Some(Arc::new(CertifiedKey::new(chain, Arc::new(key))))
-    }
-}
-
-/// A key in another process.
-#[derive(Debug)]
-struct RemoteKey {
-    holder: Arc<Holder>,
-    schemes: Vec<SignatureScheme>,
-}
-
-impl SigningKey for RemoteKey {
-    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        let scheme = *self.schemes.iter().find(|scheme| offered.contains(scheme))?;
-        Some(Box::new(RemoteSigner { holder: Arc::clone(&self.holder), scheme }))
-    }
-
-    fn algorithm(&self) -> SignatureAlgorithm {
-        match self.schemes.first() {
-            Some(
-                SignatureScheme::ECDSA_NISTP256_SHA256
-                | SignatureScheme::ECDSA_NISTP384_SHA384
-                | SignatureScheme::ECDSA_NISTP521_SHA512,
-            ) => SignatureAlgorithm::ECDSA,
-            Some(SignatureScheme::ED25519) => SignatureAlgorithm::ED25519,
-            _ => SignatureAlgorithm::RSA,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct RemoteSigner {
-    holder: Arc<Holder>,
-    scheme: SignatureScheme,
-}
-
-impl Signer for RemoteSigner {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let question = FromNet::Sign { scheme: self.scheme.into(), message: message.to_vec() };
-        match self.holder.ask(&question) {
-            Some(ToNet::Signed(signature)) => Ok(signature),
-            _ => Err(Error::General("the key process refused to sign".to_owned())),
-        }
-    }
-
-    fn scheme(&self) -> SignatureScheme {
-        self.scheme
-    }
-}
-
 /// The alert by its name in RFC 8446 6.
 fn alert_name(alert: AlertDescription) -> String {
     let mut name = String::new();
@@ -262,5 +149,3 @@ fn alert_name(alert: AlertDescription) -> String {
 const TLS_1_3: u16 = 0x0304;
 /// RFC 9266 2.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
-/// The longest that a signature may take, on the slowest machine under load.
-const ANSWER_TIME: Duration = Duration::from_secs(10);

@@ -1,14 +1,14 @@
 //! The wrapper's part in the dialogue: plaintext in, plaintext out, no descriptors and no clock.
 
+mod client;
+mod program;
+
 use std::time::Duration;
 
 use plumb::relay::{Outbox, Side};
-use wire::{
-    Asked, BadLine, ClientStream, Command, Dialogue, Expect, FromClient, FromServer, Line,
-    LineReader, ReplyLine, Verb, chunk,
-};
+use wire::{ClientStream, Dialogue, Line, LineReader};
 
-use crate::ehlo::{EhloReply, Shown};
+use crate::ehlo::EhloReply;
 use crate::policy::{Policy, Progress};
 use crate::replies;
 
@@ -223,191 +223,6 @@ impl Wrap {
         }
     }
 
-    /// Takes the next thing that the client said; false when there is none.
-    fn take_from_client(&mut self, out: &mut Outbox) -> bool {
-        let expect = self.dialogue.expects();
-        match self.client.next(expect) {
-            None => {
-                out.hang_up |= self.client_ended && expect != Expect::Nothing;
-                return false;
-            }
-            Some(_) if matches!(self.greeting, Greeting::Refusal(_)) => self.refuse_all(out),
-            Some(FromClient::Command(line)) => {
-                let line = line.to_vec();
-                self.command(&line, out);
-            }
-            Some(FromClient::AuthResponse(line)) => {
-                pass_line(line, out);
-                self.dialogue.forwarded_auth();
-            }
-            Some(FromClient::Bad(bad)) => self.bad_line(bad, expect, out),
-            Some(FromClient::Body(part)) => out.server.extend_from_slice(part),
-            Some(FromClient::BodyEnd(part)) => {
-                out.server.extend_from_slice(part);
-                self.dialogue.body_ended();
-            }
-            Some(FromClient::Ambiguous(part)) => {
-                out.server.extend_from_slice(part);
-                out.hang_up = true;
-                self.stage = Stage::Draining;
-                self.note("ambiguous end of data");
-            }
-            Some(FromClient::Chunk(octets)) => {
-                if !self.eats_chunk {
-                    out.server.extend_from_slice(octets);
-                }
-                self.dialogue.chunk_passed(octets.len());
-            }
-        }
-        true
-    }
-
-    fn command(&mut self, line: &[u8], out: &mut Outbox) {
-        let command = Command::parse(line);
-        let refusal = self.policy.refusal(command.verb, self.progress);
-        match (command.verb, refusal) {
-            (Verb::Bdat, _) => self.bdat(line, command.args, refusal, out),
-            (verb, Some(refusal)) => {
-                if verb == Verb::Auth {
-                    self.auth_refused = true;
-                    self.note("AUTH refused");
-                }
-                self.dialogue.own(refusal);
-            }
-            (Verb::StartTls, None) => self.starttls(command.args),
-            (Verb::Other, None) if self.auth_refused => self.dialogue.own(replies::UNRECOGNISED),
-            (verb, None) => {
-                pass_line(line, out);
-                self.dialogue.forwarded(verb);
-            }
-        }
-    }
-
-    fn starttls(&mut self, args: &[u8]) {
-        if !args.is_empty() {
-            self.dialogue.own(replies::STARTTLS_ARGUMENT);
-        } else if self.progress.tls {
-            self.dialogue.own(replies::TLS_ALREADY);
-        } else if !self.policy.offers_starttls() {
-            self.dialogue.own(replies::STARTTLS_UNKNOWN);
-        } else {
-            self.stage = Stage::Starting;
-        }
-    }
-
-    fn bdat(&mut self, line: &[u8], args: &[u8], refusal: Option<&[u8]>, out: &mut Outbox) {
-        let refusal = refusal.or((!self.chunking).then_some(replies::NO_CHUNKING));
-        self.eats_chunk = refusal.is_some();
-        match (chunk(args), refusal) {
-            (None, _) => {
-                self.note("malformed BDAT");
-                self.stage = Stage::Ending(replies::BAD_CHUNK);
-            }
-            (Some((size, _)), Some(refusal)) => self.dialogue.refused_chunk(size, refusal),
-            (Some((size, _)), None) => {
-                pass_line(line, out);
-                self.dialogue.forwarded_chunk(size);
-            }
-        }
-    }
-
-    fn bad_line(&mut self, bad: BadLine, expect: Expect, out: &mut Outbox) {
-        if expect == Expect::AuthResponse {
-            // RFC 4954 4: the program still waits for a line, and "*" cancels.
-            pass_line(b"*", out);
-            self.dialogue.sent_own_command();
-        }
-        self.dialogue.own(match bad {
-            BadLine::Bare | BadLine::Nul => replies::BAD_LINE,
-            BadLine::TooLong => replies::LINE_TOO_LONG,
-        });
-    }
-
-    fn reply_line(&mut self, line: &[u8], out: &mut Outbox) {
-        let Some(parsed) = ReplyLine::parse(line) else {
-            return self.unexplained("no reply line", out);
-        };
-        self.in_reply = !parsed.last;
-        self.closing |= parsed.code == 421;
-        match self.dialogue.server(&parsed) {
-            FromServer::Reply(asked) => self.reply(asked, &parsed, line, out),
-            FromServer::Closing => pass_reply(line, out),
-            FromServer::Unasked => self.unexplained(&format!("code={}", parsed.code), out),
-        }
-    }
-
-    fn reply(&mut self, asked: Asked, parsed: &ReplyLine<'_>, line: &[u8], out: &mut Outbox) {
-        match asked {
-            Asked::Swallowed => {}
-            Asked::Greeting => self.greet(parsed, line, out),
-            Asked::Command(Verb::Ehlo) => self.ehlo_line(parsed, line, out),
-            Asked::Command(Verb::Auth) | Asked::AuthResponse => {
-                self.progress.authenticated |= parsed.last && parsed.code == 235;
-                pass_reply(line, out);
-            }
-            Asked::Command(_) | Asked::Body => pass_reply(line, out),
-        }
-    }
-
-    fn greet(&mut self, parsed: &ReplyLine<'_>, line: &[u8], out: &mut Outbox) {
-        let Greeting::Swallowed(lines) = &mut self.greeting else {
-            return pass_reply(line, out);
-        };
-        lines.extend_from_slice(line);
-        lines.extend_from_slice(b"\r\n");
-        if lines.len() > HELD_LIMIT {
-            return self.unexplained("a greeting too long", out);
-        }
-        if parsed.last {
-            self.greeting = match parsed.code {
-                220 => Greeting::Passes,
-                _ => Greeting::Refusal(std::mem::take(lines)),
-            };
-        }
-    }
-
-    fn refuse_all(&mut self, out: &mut Outbox) {
-        if let Greeting::Refusal(lines) = std::mem::replace(&mut self.greeting, Greeting::Passes) {
-            self.note("the program refused the session inside TLS");
-            self.end(&lines, out);
-        }
-    }
-
-    fn ehlo_line(&mut self, parsed: &ReplyLine<'_>, line: &[u8], out: &mut Outbox) {
-        if !self.ehlo.push(line) {
-            return self.unexplained("an EHLO reply too long", out);
-        }
-        if parsed.last {
-            let clear = !self.progress.tls;
-            let finished = self.ehlo.finish(Shown {
-                starttls: clear && self.policy.offers_starttls(),
-                auth: self.policy.allows_auth(self.progress.tls),
-                requiretls: !clear,
-            });
-            self.chunking = finished.chunking;
-            out.client.extend(finished.reply);
-        }
-    }
-
-    fn program_ended(&mut self, out: &mut Outbox) {
-        let owed = self.dialogue.owes_reply() || self.dialogue.in_body();
-        match self.stage {
-            Stage::Draining | Stage::Over => {}
-            Stage::Starting if !owed => {}
-            _ if matches!(self.greeting, Greeting::Refusal(_)) => {}
-            _ if owed && !self.closing => {
-                self.note("the program is gone");
-                self.end(replies::PROGRAM_GONE, out);
-            }
-            _ => self.end(b"", out),
-        }
-    }
-
-    fn unexplained(&mut self, what: &str, out: &mut Outbox) {
-        self.note(&format!("unexplained words of the program: {what}"));
-        self.end(replies::PROGRAM_GONE, out);
-    }
-
     fn end_between_replies(&mut self, words: &[u8], out: &mut Outbox) {
         if self.dialogue.in_body() || !(self.in_reply || self.dialogue.owes_reply()) {
             self.end(words, out);
@@ -417,16 +232,6 @@ impl Wrap {
     fn note(&mut self, event: &str) {
         self.notes.push(event.to_owned());
     }
-}
-
-fn pass_line(line: &[u8], out: &mut Outbox) {
-    out.server.extend_from_slice(line);
-    out.server.extend_from_slice(b"\r\n");
-}
-
-fn pass_reply(line: &[u8], out: &mut Outbox) {
-    out.client.extend_from_slice(line);
-    out.client.extend_from_slice(b"\r\n");
 }
 
 /// RFC 4954 4 asks for AUTH lines of 12,288 octets; the program behind decides below this.
