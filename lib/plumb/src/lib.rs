@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod die;
+pub mod errand;
 pub mod fds;
 pub mod log;
 pub mod privs;
