@@ -145,9 +145,7 @@ fn number(name: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<Option<u
 
 /// Whether this user namespace knows the whole own range; where /proc is missing, setresuid(2) will tell.
 fn own_range_is_mapped() -> bool {
-    ["/proc/self/uid_map", "/proc/self/gid_map"]
-        .into_iter()
-        .all(|path| std::fs::read_to_string(path).map_or(true, |map| maps_own_range(&map)))
+    std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| maps_own_range(&map))
 }
 
 /// Whether one line `inside outside length` of a map covers the range.
@@ -174,8 +172,10 @@ fn unset(variable: &str) -> Error {
     Error::permanent(format!("{variable} is not set"))
 }
 
+/// EINVAL: the user namespace does not know the number, nor will it at the next try.
 fn failed(ids: Ids, cause: &io::Error) -> Error {
-    Error::unable(format!("become uid {} gid {}", ids.uid, ids.gid), cause)
+    let error = Error::unable(format!("become uid {} gid {}", ids.uid, ids.gid), cause);
+    if cause.raw_os_error() == Some(libc::EINVAL) { error.permanently() } else { error }
 }
 
 const EMPTY: &str = "/run/chainmail-empty";

@@ -96,10 +96,8 @@ fn a_small_user_namespace_is_told_which_variable_to_set() {
         std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).unwrap();
         std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).unwrap();
         let error = Identity::from_env("TLS", |_| None).unwrap_err();
-        let late = Identity::Own("TLS_UID".into()).assume().unwrap_err();
-        let names = |message: String| message.ends_with("set TLS_UID");
-        let right = names(error.to_string()) && error.exit_code() == CONFIGURATION;
-        u8::from(!right || late.exit_code() == 0)
+        let named = error.to_string().ends_with("set TLS_UID");
+        u8::from(!named || error.exit_code() != CONFIGURATION)
     });
     if ended == Ended::Code(77) {
         return eprintln!("SKIPPED a_small_user_namespace: user namespaces are forbidden here");

@@ -14,7 +14,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use common::{FORBIDDEN, child, in_child, root_or_skip, status};
+use common::{FORBIDDEN, child, in_child, root_or_skip, status, without};
+use plumb::die::CONFIGURATION;
 use plumb::fds;
 use plumb::privs::{Identity, OWN_BASE};
 use plumb::process::{Ended, wait};
@@ -186,6 +187,30 @@ fn confine_leaves_nothing_of_root() {
     let four = [own.to_string(), own.to_string(), own.to_string(), own.to_string()].join(" ");
     assert_eq!(facts, [&four, &four, "", "0000000000000000", "0000000000000000", "1", "2"]);
     assert!(["/run/chainmail-empty", "/var/empty"].contains(&root.to_str().unwrap()), "{root:?}");
+}
+
+// DESIGN 2: "Without Landlock or seccomp in the kernel: go on, one log line; `-S` demands them."
+#[test]
+fn what_the_kernel_lacks_is_named_and_refused_only_on_demand() {
+    let lacks: [(&[i64], &[&str]); 3] = [
+        (&[libc::SYS_landlock_create_ruleset], &["landlock"]),
+        (&[libc::SYS_seccomp], &["seccomp"]),
+        (&[libc::SYS_landlock_create_ruleset, libc::SYS_seccomp], &["landlock", "seccomp"]),
+    ];
+    for (missing, names) in lacks {
+        let goes_on = in_child(|| {
+            without(missing);
+            u8::from(lock_in(Profile::relay(), false).unwrap() != names)
+        });
+        assert_eq!(goes_on, Ended::Code(0), "{names:?}");
+        let demands = in_child(|| {
+            without(missing);
+            let error = lock_in(Profile::relay(), true).unwrap_err();
+            assert_eq!(error.to_string(), format!("this machine lacks {}", names[0]));
+            error.exit_code()
+        });
+        assert_eq!(demands, Ended::Code(CONFIGURATION), "{names:?}");
+    }
 }
 
 fn locked_in(body: impl FnOnce() -> u8) -> Ended {

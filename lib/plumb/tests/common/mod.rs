@@ -6,6 +6,8 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
 use plumb::process::{Ended, Fork, Pid, exit_now, fork, wait};
 
 /// Runs `body` in a forked child, whose exit code it gives.
@@ -46,6 +48,15 @@ pub fn root_or_skip(test: &str) -> bool {
         eprintln!("SKIPPED {test}: needs root");
     }
     root
+}
+
+/// Makes this process' kernel one that does not know some system calls.
+pub fn without(calls: &[i64]) {
+    let rules = calls.iter().map(|&call| (call, Vec::new())).collect();
+    let unknown = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, unknown, arch).unwrap();
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
 }
 
 /// SIGSYS kills what calls a forbidden system call.
