@@ -38,6 +38,13 @@ pub fn move_to(fd: OwnedFd, n: RawFd) -> io::Result<()> {
     put_on(fd.as_fd(), n)
 }
 
+/// Puts a copy of the descriptor with number `from` on the number `to`; `from` stays as it is.
+pub fn copy_to(from: RawFd, to: RawFd) -> io::Result<()> {
+    set_cloexec(from)?;
+    // SAFETY: it is open (just checked), and the borrow ends with this function.
+    put_on(unsafe { BorrowedFd::borrow_raw(from) }, to)
+}
+
 /// Lets a descriptor stay open across exec, and gives its number (for SASLFD).
 pub fn inherit(fd: OwnedFd) -> io::Result<RawFd> {
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
