@@ -2,6 +2,8 @@
 
 mod client;
 mod program;
+#[cfg(test)]
+mod transcripts;
 
 use std::time::Duration;
 
