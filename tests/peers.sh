@@ -38,7 +38,7 @@ get() {
   unpack "$@" || { echo "peers: cannot have $1 (is apt-get update due?)" >&2; missing=1; }
 }
 
-get mailfront mailfront
+get mailfront mailfront cvm
 # Exim looks its user up by name; libnss-wrapper shows it one without touching /etc/passwd.
 get exim4 exim4-daemon-light exim4-base libnss-wrapper
 get postfix postfix

@@ -1,6 +1,7 @@
 //! The folder of one test: control files, a Maildir, certificates; removed unless the test failed.
 
 use std::fs::{self, Permissions};
+use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -86,7 +87,7 @@ impl Folder {
         give(&self.path(name));
     }
 
-    /// Makes `ca.pem` once, then `NAME.pem` (leaf and CA) and `NAME.key` (mode 0600) for these DNS names.
+    /// Makes `ca.pem` once, then `NAME.pem` (leaf and CA) and `NAME.key` (mode 0600) for these names and addresses.
     pub fn certificate(&self, name: &str, key: Key, hosts: &[&str]) {
         if !self.path("ca.pem").exists() {
             self.openssl(
@@ -107,7 +108,13 @@ impl Folder {
         }
         let (pem, secret) = (format!("{name}.pem"), format!("{name}.key"));
         let subject = format!("/CN={}", hosts[0]);
-        let names: Vec<_> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
+        let names: Vec<_> = hosts
+            .iter()
+            .map(|host| match host.parse::<IpAddr>() {
+                Ok(address) => format!("IP:{address}"),
+                Err(_) => format!("DNS:{host}"),
+            })
+            .collect();
         let names = format!("subjectAltName={}", names.join(","));
         self.openssl(
             &[

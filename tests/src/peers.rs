@@ -7,10 +7,16 @@ use std::{env, fs};
 use crate::folder::{Folder, NAME};
 use crate::programs::{self, skip};
 
-/// Makes `./smtpfront-qmail` (mailfront), or counts a skip and gives false.
+/// Makes `./smtpfront-qmail` (mailfront), which offers AUTH PLAIN and LOGIN to the user `user` with the password `secret`, or counts
+/// a skip and gives false.
 pub fn mailfront(folder: &Folder) -> bool {
     let Some(root) = unpacked("mailfront") else { return false };
-    let settings = format!("LD_LIBRARY_PATH={root}/usr/lib MODULE_PATH={root}/usr/lib/mailfront");
+    folder.write("passwords", "user:secret:1000:1000::/:/bin/sh\n");
+    let settings = format!(
+        "LD_LIBRARY_PATH={root}/usr/lib MODULE_PATH={root}/usr/lib/mailfront \
+         CVM_SASL_PLAIN={root}/usr/bin/cvm-pwfile CVM_PWFILE_PATH={}",
+        folder.text("passwords"),
+    );
     script(folder, "smtpfront-qmail", &settings, &format!("{root}/usr/sbin/smtpfront-qmail"));
     true
 }
@@ -22,17 +28,17 @@ pub fn exim(folder: &Folder) -> bool {
     }
     let Some(root) = unpacked("exim4") else { return false };
     let home = folder.text("");
-    for name in ["spool", "log"] {
-        fs::create_dir(folder.path(name)).expect("make Exim's folders");
-        folder.give(name);
+    for name in ["exim4/spool", "exim4/log"] {
+        fs::create_dir_all(folder.path(name)).expect("make Exim's folders");
     }
-    folder.write("passwd", "root:x:0:0::/:/bin/sh\nDebian-exim:x:65534:65534::/:/bin/sh\n");
-    folder.write("group", "root:x:0:\nDebian-exim:x:65534:\n");
+    folder.give("exim4");
+    folder.write("exim4/passwd", "root:x:0:0::/:/bin/sh\nDebian-exim:x:65534:65534::/:/bin/sh\n");
+    folder.write("exim4/group", "root:x:0:\nDebian-exim:x:65534:\n");
     let tls = format!("tls_certificate = {home}/cert.pem\ntls_privatekey = {home}/cert.key\n");
     folder.write(
-        "exim.conf",
+        "exim4/conf",
         format!(
-            "primary_hostname = {NAME}\nspool_directory = {home}/spool\nlog_file_path = {home}/log/%s\n\
+            "primary_hostname = {NAME}\nspool_directory = {home}/exim4/spool\nlog_file_path = {home}/exim4/log/%s\n\
              keep_environment =\nqueue_only\ntls_advertise_hosts = *\n{tls}acl_smtp_rcpt = rcpt\n\
              begin acl\nrcpt:\n  accept\n"
         ),
@@ -40,9 +46,9 @@ pub fn exim(folder: &Folder) -> bool {
     let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");
     let settings = format!(
         "LD_LIBRARY_PATH={libraries} LD_PRELOAD={libraries}/libnss_wrapper.so \
-         NSS_WRAPPER_PASSWD={home}/passwd NSS_WRAPPER_GROUP={home}/group"
+         NSS_WRAPPER_PASSWD={home}/exim4/passwd NSS_WRAPPER_GROUP={home}/exim4/group"
     );
-    script(folder, "exim", &settings, &format!("{root}/usr/sbin/exim4 -C {home}/exim.conf"));
+    script(folder, "exim", &settings, &format!("{root}/usr/sbin/exim4 -C {home}/exim4/conf"));
     true
 }
 

@@ -42,6 +42,7 @@ pub struct Builder {
 pub struct Server {
     process: Child,
     address: SocketAddr,
+    chain: String,
     /// Its folder: control files, Maildir, certificates, log.
     pub folder: Folder,
 }
@@ -52,7 +53,7 @@ impl Server {
     #[allow(clippy::new_ret_no_self)]
     pub fn new(chain: &str) -> Builder {
         let folder = Folder::new();
-        folder.certificate("cert", Key::P256, &[NAME]);
+        folder.certificate("cert", Key::P256, &[NAME, "127.0.0.1", "::1"]);
         let bin = bin(&folder);
         let queue =
             bin.join("queue-maildir").into_os_string().into_string().expect("a path in UTF-8");
@@ -176,7 +177,8 @@ impl Builder {
             self.folder.give("");
         }
         let (process, port) = until("a server that listens", || self.try_start());
-        Server { process, address: (self.address, port).into(), folder: self.folder }
+        let chain = self.chain.join(" ");
+        Server { process, address: (self.address, port).into(), chain, folder: self.folder }
     }
 
     /// `None` if the port was taken by another meanwhile (systemd-socket-activate cannot choose one itself).
@@ -252,7 +254,7 @@ impl Drop for Server {
         if let Err(error) = killpg(group_id, Signal::SIGKILL) {
             eprintln!("end what is left: {error}");
         }
-        eprintln!("log of the server:\n{}", self.log());
+        eprintln!("log of {}:\n{}", self.chain, self.log());
         assert!(std::thread::panicking(), "left of the chain: {left:?}");
     }
 }
@@ -273,7 +275,7 @@ fn read(path: &Path) -> String {
 }
 
 /// Where everyone may run our programs: a copy, if their own folder is closed to others (a checkout in root's home).
-fn bin(folder: &Folder) -> PathBuf {
+pub fn bin(folder: &Folder) -> PathBuf {
     let original = programs::folder();
     if programs::reachable(&original) {
         return original;
