@@ -1,0 +1,185 @@
+//! What is to become of a recipient: rules first, then what the store remembers.
+
+use crate::normalise;
+use crate::rules::{Action, Rules};
+use crate::store::{Down, Store};
+use crate::triplet::{Decision, Policy, Seconds, Triple, Waiting};
+use crate::words::Event;
+
+/// One client's judge.
+pub struct Judge {
+    /// By which limits.
+    pub policy: Policy,
+    /// The rules that still matter for this client.
+    pub rules: Rules,
+    /// The client's network or domain (see `network::host_key`).
+    pub host: String,
+    /// Whether all the mail of a host counts as one triple.
+    pub host_only: bool,
+    /// False in log-only mode: then everything passes, and the log says what would have been refused.
+    pub enforced: bool,
+    /// None once it has failed or nothing is to be asked any more: then all mail passes that no rule refuses.
+    pub store: Option<Box<dyn Store>>,
+    /// The time.
+    pub clock: Box<dyn Fn() -> Seconds>,
+    /// The log.
+    pub report: Box<dyn FnMut(&Event)>,
+}
+
+/// What the rules say of a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// It may come in.
+    Pass,
+    /// It may never come in.
+    Refuse,
+    /// It must have waited for so many seconds.
+    Wait(Seconds),
+}
+
+/// What the store adds to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may come in.
+    Pass,
+    /// It came back in time: once the program has taken it, `admit` its host.
+    Admit(Attempt),
+    /// It must come back: once the program has taken it, `remember` it.
+    Delay(Attempt),
+}
+
+/// A recipient, the triple that it waits with, and what is known of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    triple: Triple,
+    recipient: Vec<u8>,
+    waiting: Option<Waiting>,
+    decision: Decision,
+}
+
+impl Attempt {
+    /// Seconds until a retry will pass; 0 for one that passes.
+    pub fn left(&self) -> Seconds {
+        match self.decision {
+            Decision::Delay { left, .. } => left,
+            Decision::Pass { .. } => 0,
+        }
+    }
+}
+
+impl Judge {
+    /// What the rules say of a recipient.
+    pub fn ruling(&mut self, sender: &[u8], recipient: &[u8]) -> Ruling {
+        match self.rules.action(sender, recipient) {
+            None => Ruling::Wait(self.policy.delay),
+            Some(Action::Delay(seconds)) => Ruling::Wait(seconds),
+            Some(Action::Pass) => Ruling::Pass,
+            Some(Action::Refuse) => {
+                let (host, enforced) = (self.host.clone(), self.enforced);
+                let (sender, recipient) = (sender.to_vec(), recipient.to_vec());
+                self.report(&Event::Refused { host, sender, recipient, enforced });
+                if enforced { Ruling::Refuse } else { Ruling::Pass }
+            }
+        }
+    }
+
+    /// Whether a recipient has waited for `delay` seconds; `first` is the first of its transaction
+    /// that had to wait, if there was one: then it waits with that (RFC 6647 5 (1)).
+    pub fn verdict(
+        &mut self,
+        sender: &[u8],
+        recipient: &[u8],
+        delay: Seconds,
+        first: Option<&Attempt>,
+    ) -> Verdict {
+        let (triple, waiting) = match first {
+            Some(Attempt { triple, waiting, .. }) => (triple.clone(), *waiting),
+            None => {
+                let triple = self.triple(sender, recipient);
+                let waiting = self.ask(|store| store.waiting(&triple)).flatten();
+                (triple, waiting)
+            }
+        };
+        let decision = self.policy.decide(delay, waiting, (self.clock)());
+        let attempt = Attempt { triple, recipient: recipient.to_vec(), waiting, decision };
+        match decision {
+            _ if self.store.is_none() => Verdict::Pass,
+            Decision::Pass { .. } => Verdict::Admit(attempt),
+            Decision::Delay { .. } if first.is_none() && self.became_known() => Verdict::Pass,
+            Decision::Delay { .. } => Verdict::Delay(attempt),
+        }
+    }
+
+    /// The program has taken the first recipient that must come back. Gives what its transaction's
+    /// further ones wait with; none where the store has failed: then it need not come back.
+    pub fn remember(&mut self, attempt: &Attempt) -> Option<Attempt> {
+        let Decision::Delay { attempt: tries, .. } = attempt.decision else { return None };
+        let now = (self.clock)();
+        let oldest = self.policy.oldest_waiting(now);
+        self.ask(|store| store.remember(&attempt.triple, now, oldest))?;
+        let first = attempt.waiting.filter(|_| tries > 1).map_or(now, |waiting| waiting.first);
+        let before = Waiting { first, tries: tries.saturating_sub(1) };
+        Some(Attempt { waiting: Some(before), ..attempt.clone() })
+    }
+
+    /// The client is told to come back with a recipient.
+    pub fn delayed(&mut self, attempt: &Attempt) {
+        let Decision::Delay { left, attempt: tries } = attempt.decision else { return };
+        let Triple { host, sender, .. } = attempt.triple.clone();
+        let (recipient, enforced) = (attempt.recipient.clone(), self.enforced);
+        self.report(&Event::Delayed { host, sender, recipient, left, tries, enforced });
+    }
+
+    /// The program has taken a recipient that came back: from now on its host is left alone.
+    pub fn admit(&mut self, attempt: &Attempt) {
+        let now = (self.clock)();
+        self.ask(|store| store.admit(&attempt.triple, now));
+        self.store = None;
+        if let Decision::Pass { waited } = attempt.decision {
+            self.report(&Event::Passed { triple: attempt.triple.clone(), waited });
+        }
+    }
+
+    /// The client has logged in: nothing of its mail is judged any more (RFC 6647 5 (7)).
+    pub fn trust(&mut self) {
+        self.store = None;
+        self.rules = Rules::default();
+        self.report(&Event::Trusted);
+    }
+
+    /// Writes a line in the log.
+    pub fn report(&mut self, event: &Event) {
+        (self.report)(event);
+    }
+
+    fn triple(&self, sender: &[u8], recipient: &[u8]) -> Triple {
+        let host = self.host.clone();
+        if self.host_only {
+            return Triple { host, sender: String::new(), recipient: String::new() };
+        }
+        let (sender, recipient) = (normalise::sender(sender), normalise::recipient(recipient));
+        Triple { host, sender, recipient }
+    }
+
+    /// Whether another session of the same host has let it in meanwhile.
+    fn became_known(&mut self) -> bool {
+        let host = self.host.clone();
+        let Some(known) = self.ask(|store| store.known(&host)) else { return true };
+        if self.policy.knows(known, (self.clock)()) {
+            self.store = None;
+        }
+        self.store.is_none()
+    }
+
+    /// Asks the store, and never again once it has failed.
+    fn ask<T>(&mut self, ask: impl FnOnce(&mut dyn Store) -> Result<T, Down>) -> Option<T> {
+        match ask(self.store.as_deref_mut()?) {
+            Ok(answer) => Some(answer),
+            Err(down) => {
+                self.store = None;
+                self.report(&Event::StoreDown(down.0));
+                None
+            }
+        }
+    }
+}

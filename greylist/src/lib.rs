@@ -1,0 +1,11 @@
+//! Greylisting from the stream (RFC 6647): the parts that `greylist` and `greylistctl` share.
+
+pub mod gate;
+pub mod judge;
+pub mod network;
+pub mod normalise;
+pub mod rules;
+pub mod store;
+pub mod transaction;
+pub mod triplet;
+pub mod words;

@@ -1,0 +1,33 @@
+//! Where hosts and triples are remembered.
+
+#[cfg(test)]
+pub(crate) mod memory;
+
+use std::fmt;
+
+use crate::triplet::{Known, Seconds, Triple, Waiting};
+
+/// A store that several processes share. Each operation is atomic and takes at most the store's deadline.
+pub trait Store {
+    /// What is known of a host.
+    fn known(&mut self, host: &str) -> Result<Option<Known>, Down>;
+
+    /// What is known of a triple.
+    fn waiting(&mut self, triple: &Triple) -> Result<Option<Waiting>, Down>;
+
+    /// Counts an attempt that was refused `now`; an entry first seen before `oldest`, or after `now`, begins afresh.
+    fn remember(&mut self, triple: &Triple, now: Seconds, oldest: Seconds) -> Result<(), Down>;
+
+    /// The host is known from `now` on, and the triple waits no longer.
+    fn admit(&mut self, triple: &Triple, now: Seconds) -> Result<(), Down>;
+}
+
+/// Why a store cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down(pub String);
+
+impl fmt::Display for Down {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
