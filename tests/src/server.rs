@@ -99,12 +99,21 @@ impl Server {
         })
     }
 
-    /// The mails in the Maildir, in the order of their names.
+    /// The mails in the Maildir, in no order that can be relied on.
     pub fn mails(&self) -> Vec<Vec<u8>> {
+        self.mail_paths().iter().map(|path| fs::read(path).expect("read a mail")).collect()
+    }
+
+    /// The same, and empties the Maildir.
+    pub fn take_mails(&self) -> Vec<Vec<u8>> {
+        let mails = self.mails();
+        self.mail_paths().iter().for_each(|path| fs::remove_file(path).expect("remove a mail"));
+        mails
+    }
+
+    fn mail_paths(&self) -> Vec<PathBuf> {
         let new = fs::read_dir(self.folder.path("Maildir/new")).expect("read Maildir/new");
-        let mut paths: Vec<_> = new.map(|entry| entry.expect("read Maildir/new").path()).collect();
-        paths.sort();
-        paths.iter().map(|path| fs::read(path).expect("read a mail")).collect()
+        new.map(|entry| entry.expect("read Maildir/new").path()).collect()
     }
 
     /// The UCSPI server's own process.

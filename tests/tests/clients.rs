@@ -92,7 +92,6 @@ fn every_client(start: impl Fn(&str) -> Builder) {
     let immediate = start(&CHAIN.replace("starttls-wrap", "starttls-wrap -i")).start();
     for (name, how, client) in CLIENTS {
         let server = if how == How::Immediate { &immediate } else { &server };
-        let before = server.mails().len();
         let output = client(server);
         let said = format!(
             "{}{}",
@@ -101,9 +100,9 @@ fn every_client(start: impl Fn(&str) -> Builder) {
         );
         assert!(output.status.success(), "{name}: {}\n{said}", output.status);
         server.idle();
-        let mails = server.mails();
-        assert_eq!(mails.len(), before + 1, "{name}\n{said}");
-        let mail = String::from_utf8_lossy(&mails[before]).into_owned();
+        let mails = server.take_mails();
+        assert_eq!(mails.len(), 1, "{name}\n{said}");
+        let mail = String::from_utf8_lossy(&mails[0]).into_owned();
         assert!(mail.ends_with("\n\nfirst\n.leading dot\nlast\n"), "{name}: {mail}");
         let protocol =
             if how == How::Clear { " with ESMTP; " } else { " with ESMTPS (TLSv1.3 TLS_" };
