@@ -1,7 +1,6 @@
 //! The process that holds the key during one handshake: parses it locked in, and signs one transcript.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -10,35 +9,27 @@ use plumb::log::Log;
 use plumb::privs::Identity;
 use plumb::relay::after;
 use plumb::sandbox::{Profile, confine};
-use plumb::{Doing, Error, Result};
-use rustls::SignatureScheme;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SigningKey};
-use zeroize::{Zeroize, Zeroizing};
+use plumb::{Doing, Result};
 
+use crate::certs::{Pair, host_name};
 use crate::channel::{FromNet, MESSAGE_LIMIT, ToNet};
-use crate::tls::provider;
+use crate::key_pair::KeyPair;
 use crate::transcript::is_server_transcript;
 
-/// A certificate file and a key file, opened and not yet read.
+/// What the key process is given.
 #[derive(Debug)]
-pub struct Files {
-    /// CERTFILE: the chain, and perhaps the key.
-    pub certificate: File,
-    /// KEYFILE.
-    pub key: File,
+pub struct Key {
+    /// The channel whose other end net holds.
+    pub channel: OwnedFd,
+    /// CERTFILE and KEYFILE.
+    pub default: Pair,
+    /// Where the files for a name can be asked for; none without CERTDIR.
+    pub files: Option<OwnedFd>,
 }
 
 /// Serves one handshake on the channel and returns the exit code.
-pub fn serve(
-    channel: OwnedFd,
-    files: Files,
-    identity: &Identity,
-    strict: bool,
-    log: &mut Log,
-) -> u8 {
-    let pair = lock_in(&channel, &files, identity, strict).and_then(|()| KeyPair::read(files));
+pub fn serve(key: Key, identity: &Identity, strict: bool, log: &mut Log) -> u8 {
+    let pair = lock_in(&key, identity, strict).and_then(|()| KeyPair::read(key.default));
     let answer = match &pair {
         Ok(_) => ToNet::Ready,
         Err(error) => {
@@ -46,21 +37,23 @@ pub fn serve(
             ToNet::Unavailable
         }
     };
-    let said = send_packet(&channel, &answer.encode(), &[]);
+    let said = send_packet(&key.channel, &answer.encode(), &[]);
     match (pair, said) {
-        (Ok(pair), Ok(())) => converse(&channel, pair, log),
-        _ => 0,
+        (Ok(default), Ok(())) => {
+            let session = Session { pairs: vec![default], files: key.files, asked: Asked::Nothing };
+            converse(&key.channel, session, log)
+        }
+        _ => UNAVAILABLE,
     }
 }
 
 /// Answers until net needs the key no more, ends, or the time is over.
-fn converse(channel: &OwnedFd, pair: KeyPair, log: &mut Log) -> u8 {
+fn converse(channel: &OwnedFd, mut session: Session, log: &mut Log) -> u8 {
     let deadline = after(HANDSHAKE_TIME);
-    let mut session = Session { pair, asked: Asked::Nothing };
     while let Some(question) = receive(channel, deadline) {
         let answer = match question {
             Some(FromNet::Release) => return 0,
-            Some(question) => session.answer(question),
+            Some(question) => session.answer(question, log),
             None => Err("a malformed message"),
         };
         let answer = answer.unwrap_or_else(|why| {
@@ -83,16 +76,20 @@ fn receive(channel: &OwnedFd, deadline: Instant) -> Option<Option<FromNet>> {
     }
 }
 
-fn lock_in(channel: &OwnedFd, files: &Files, identity: &Identity, strict: bool) -> Result<()> {
+fn lock_in(key: &Key, identity: &Identity, strict: bool) -> Result<()> {
     null_stdio(&[0, 1]).doing("open /dev/null")?;
-    let keep = [0, 1, 2, channel.as_raw_fd(), files.certificate.as_raw_fd(), files.key.as_raw_fd()];
+    let mut keep = vec![0, 1, 2, key.channel.as_raw_fd()];
+    keep.extend([key.default.certificate.as_raw_fd(), key.default.key.as_raw_fd()]);
+    keep.extend(key.files.iter().map(AsRawFd::as_raw_fd));
     close_all_but(&keep).doing("close descriptors")?;
     confine(identity, Profile::reader(), strict).map(drop)
 }
 
 /// What one handshake may ask for, in this order, and each thing once.
 struct Session {
-    pair: KeyPair,
+    /// The pair for this handshake first, once there is one; CERTFILE's last.
+    pairs: Vec<KeyPair>,
+    files: Option<OwnedFd>,
     asked: Asked,
 }
 
@@ -106,120 +103,86 @@ enum Asked {
 }
 
 impl Session {
-    fn answer(&mut self, question: FromNet) -> std::result::Result<ToNet, &'static str> {
+    fn answer(
+        &mut self,
+        question: FromNet,
+        log: &mut Log,
+    ) -> std::result::Result<ToNet, &'static str> {
         match question {
-            FromNet::Certify { schemes, .. } => {
+            FromNet::Certify { name, schemes } => {
                 self.asked = match self.asked {
                     Asked::Nothing => Asked::Certificate,
                     Asked::Certificate => Asked::CertificateAgain,
                     _ => return Err("a certificate out of turn"),
                 };
-                self.pair.certify(&schemes)
+                self.look_up(&name, log);
+                self.certify(&schemes)
             }
             FromNet::Sign { scheme, message } => {
                 if !matches!(self.asked, Asked::Certificate | Asked::CertificateAgain) {
                     return Err("a signature out of turn");
                 }
                 self.asked = Asked::Signature;
-                self.pair.sign(scheme, &message)
+                self.sign(scheme, &message)
             }
             FromNet::Prepare | FromNet::Secured(_) | FromNet::Release => Err("a foreign message"),
         }
     }
-}
 
-/// A key and the chain that it belongs to.
-#[derive(Debug)]
-pub struct KeyPair {
-    certified: CertifiedKey,
-}
-
-impl KeyPair {
-    /// Reads and checks both files.
-    ///
-    /// # Errors
-    /// What is wrong with which file.
-    pub fn read(files: Files) -> Result<KeyPair> {
-        let chain = read(files.certificate, "the certificate file")?;
-        let mut key = read(files.key, "the key file")?;
-        let pair = KeyPair::parse(&chain, &key);
-        key.zeroize();
-        pair
+    /// Puts the pairs that are for this name in front of CERTFILE's: curves first, else as they were found.
+    fn look_up(&mut self, name: &[u8], log: &mut Log) {
+        let (Some(files), Some(name)) = (self.files.take(), host_name(name)) else { return };
+        let mut pairs = Vec::new();
+        for pair in ask_for_files(&files, &name) {
+            match KeyPair::read(pair) {
+                Ok(pair) if pair.is_for(&name) => pairs.push(pair),
+                Ok(_) => {}
+                Err(error) => log.line(format_args!("tls key for {name} unusable: {error}")),
+            }
+        }
+        pairs.sort_by_key(|pair| !pair.is_elliptic());
+        pairs.append(&mut self.pairs);
+        self.pairs = pairs;
     }
 
-    fn parse(chain: &[u8], key: &[u8]) -> Result<KeyPair> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|error| Error::temporary(format!("the certificate file: {error}")))?;
-        if chain.is_empty() {
-            return Err(Error::temporary("the certificate file: no certificate"));
-        }
-        let mut key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| Error::temporary(format!("the key file: {error}")))?;
-        let signing = rustls::crypto::ring::sign::any_supported_type(&key);
-        key.zeroize();
-        let signing =
-            signing.map_err(|error| Error::temporary(format!("the key file: {error}")))?;
-        let certified = CertifiedKey::new(chain, signing);
-        match certified.keys_match() {
-            Ok(()) => Ok(KeyPair { certified }),
-            Err(error) => Err(Error::temporary(format!("key and certificate: {error}"))),
-        }
-    }
-
-    fn certify(&self, offered: &[u16]) -> std::result::Result<ToNet, &'static str> {
-        let schemes: Vec<u16> = provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-            .into_iter()
-            .filter(|&scheme| offered.contains(&scheme.into()) && self.signs_by(scheme))
-            .map(u16::from)
-            .collect();
-        if schemes.is_empty() {
-            return Err("a handshake without a common signature scheme");
-        }
-        let chain = self.certified.cert.iter().map(|der| der.to_vec()).collect();
-        let answer = ToNet::Certified { schemes, chain };
+    /// Settles on the first pair that shares a scheme with the client.
+    fn certify(&mut self, offered: &[u16]) -> std::result::Result<ToNet, &'static str> {
+        let usable = self.pairs.iter().position(|pair| !pair.schemes(offered).is_empty());
+        let usable = usable.ok_or("a handshake without a common signature scheme")?;
+        self.pairs.drain(..usable);
+        let pair = self.pairs.first().ok_or("a handshake without a key")?;
+        let answer = ToNet::Certified { schemes: pair.schemes(offered), chain: pair.chain() };
         (answer.encode().len() <= MESSAGE_LIMIT).then_some(answer).ok_or("a chain too long to send")
-    }
-
-    fn signs_by(&self, scheme: SignatureScheme) -> bool {
-        self.signing_key().choose_scheme(&[scheme]).is_some()
     }
 
     fn sign(&self, scheme: u16, message: &[u8]) -> std::result::Result<ToNet, &'static str> {
         if !is_server_transcript(scheme, message) {
             return Err("what is no transcript of a server");
         }
-        let signer = self
-            .signing_key()
-            .choose_scheme(&[SignatureScheme::from(scheme)])
-            .ok_or("a scheme that the key has not")?;
-        signer.sign(message).map(ToNet::Signed).map_err(|_| "what it could not sign")
-    }
-
-    fn signing_key(&self) -> &dyn SigningKey {
-        self.certified.key.as_ref()
+        let signature = self.pairs.first().and_then(|pair| pair.sign(scheme, message));
+        signature.map(ToNet::Signed).ok_or("a scheme that the key has not")
     }
 }
 
-fn read(file: File, what: &str) -> Result<Zeroizing<Vec<u8>>> {
-    // One allocation, so that no copy of a key is left behind by growing.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_LIMIT));
-    let limit = u64::try_from(FILE_LIMIT).unwrap_or(u64::MAX);
-    file.take(limit).read_to_end(&mut bytes).doing(format!("read {what}"))?;
-    if bytes.len() >= FILE_LIMIT {
-        return Err(Error::temporary(format!("{what} is too large")));
-    }
-    Ok(bytes)
+/// Asks the monitor for the files of a name; what it does not answer properly is nothing.
+fn ask_for_files(files: &OwnedFd, name: &str) -> Vec<Pair> {
+    let mut buffer = [0; 1];
+    let deadline = Some(after(OPENING_TIME));
+    let answer = send_packet(files, name.as_bytes(), &[])
+        .and_then(|()| recv_packet(files, &mut buffer, deadline));
+    let Ok(Some((_, descriptors))) = answer else { return Vec::new() };
+    let mut descriptors = descriptors.into_iter().map(File::from);
+    let next = || Some(Pair { certificate: descriptors.next()?, key: descriptors.next()? });
+    std::iter::from_fn(next).collect()
 }
 
 /// A handshake has 30 s (DESIGN 6.7); net ends first.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
+/// Opening files takes no time, but on a dead disk.
+const OPENING_TIME: Duration = Duration::from_secs(5);
+/// Exit code of a key process that was of no use.
+const UNAVAILABLE: u8 = 1;
 /// The largest question: a list of schemes and a name.
 const QUESTION_LIMIT: usize = 1024;
-/// A chain of ten large certificates.
-const FILE_LIMIT: usize = 128 * 1024;
-
 #[cfg(test)]
 mod tests {}

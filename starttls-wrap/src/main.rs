@@ -1,10 +1,12 @@
 //! starttls-wrap: TLS at the head of a chain, for programs that know nothing of it.
 
+mod certs;
 mod channel;
 mod ehlo;
 mod environment;
 mod holder;
 mod key;
+mod key_pair;
 mod middle;
 mod monitor;
 mod net;
@@ -25,6 +27,7 @@ use plumb::privs::Identity;
 use plumb::ucspi::{Ucspi, connid};
 use plumb::{Error, Result};
 
+use crate::certs::Paths;
 use crate::monitor::Settings;
 use crate::policy::{Contradiction, Policy};
 
@@ -43,14 +46,12 @@ fn run() -> Result<u8> {
     let policy =
         Policy::from_environment(|name| var_os(name), options.immediate).map_err(refuse)?;
     foreign_terminator(&policy).map_err(refuse)?;
-    let certificate = var_os("CERTFILE");
     let mut session = Ucspi::of_process().set;
     session.push(("CONNID", connid.into()));
     let settings = Settings {
         program: options.program,
         policy,
-        key: var_os("KEYFILE").or_else(|| certificate.clone()),
-        certificate,
+        paths: Paths::from_environment(|name| var_os(name)),
         net_identity: Identity::from_env("TLS", |name| var_os(name))?,
         key_identity: Identity::from_env("KEY", |name| var_os(name))?,
         strict: options.strict,

@@ -1,8 +1,7 @@
 //! The process that opens files and starts the others; nothing from the network is parsed here.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use plumb::fds::{null_stdio, packetpair, recv_packet, send_packet, socketpair};
 use plumb::log::Log;
@@ -10,11 +9,12 @@ use plumb::privs::Identity;
 use plumb::process::{
     Ended, Fork, Pid, Program, exit_now, fork, shutdown_on_sigterm, try_wait, wait,
 };
-use plumb::{Doing, Error, Result};
+use plumb::{Doing, Result};
 
+use crate::certs::Paths;
 use crate::channel::{Facts, FromNet, MESSAGE_LIMIT, ToNet};
 use crate::environment::changes;
-use crate::key;
+use crate::key::{self, Key};
 use crate::net::{self, Net};
 use crate::policy::{Policy, Tls};
 
@@ -25,10 +25,8 @@ pub struct Settings {
     pub program: Vec<OsString>,
     /// What is allowed when.
     pub policy: Policy,
-    /// CERTFILE.
-    pub certificate: Option<OsString>,
-    /// KEYFILE, or CERTFILE where that holds both.
-    pub key: Option<OsString>,
+    /// Where certificates and keys lie.
+    pub paths: Paths,
     /// Who net becomes, and in the end the monitor.
     pub net_identity: Identity,
     /// Who the key process becomes.
@@ -121,15 +119,18 @@ impl Monitor<'_> {
         let _ = send_packet(&self.channel, &message.encode(), &[]);
     }
 
-    /// Opens the files and lets a key process answer on the channel, until it ends.
+    /// Lets a key process answer on the channel, and opens files for it, until it ends.
     fn lend_key(&mut self) {
-        let pid = match self.open_files().and_then(|files| self.fork_key(files)) {
-            Ok(pid) => pid,
+        let (pid, files) = match self.fork_key() {
+            Ok(started) => started,
             Err(error) => {
                 self.log.line(format_args!("tls key unusable: {error}"));
                 return self.answer(&ToNet::Unavailable);
             }
         };
+        if let Some(files) = files {
+            self.open_files(&files);
+        }
         match wait(pid) {
             Ok(Ended::Code(0)) => {
                 self.forgotten = self.last.take().or(self.forgotten);
@@ -143,26 +144,37 @@ impl Monitor<'_> {
         }
     }
 
-    fn open_files(&self) -> Result<key::Files> {
-        let open = |name: &str, path: &Option<OsString>| {
-            let path =
-                path.as_ref().ok_or_else(|| Error::temporary(format!("{name} is not set")))?;
-            File::open(path).doing(format!("open {}", path.display()))
+    fn fork_key(&mut self) -> Result<(Pid, Option<OwnedFd>)> {
+        let default = self.settings.paths.open_default()?;
+        let channel = self.channel.try_clone().doing("copy the channel")?;
+        let (near, far) = match self.settings.paths.folder {
+            None => (None, None),
+            Some(_) => packetpair().doing("make a channel").map(|(a, b)| (Some(a), Some(b)))?,
         };
-        Ok(key::Files {
-            certificate: open("CERTFILE", &self.settings.certificate)?,
-            key: open("KEYFILE", &self.settings.key)?,
-        })
+        match fork().doing("fork")? {
+            Fork::Parent(pid) => Ok((pid, near)),
+            Fork::Child => {
+                drop(near);
+                let key = Key { channel, default, files: far };
+                let Settings { key_identity, strict, .. } = &self.settings;
+                exit_now(key::serve(key, key_identity, *strict, self.log));
+            }
+        }
     }
 
-    fn fork_key(&mut self, files: key::Files) -> Result<Pid> {
-        let channel = self.channel.try_clone().doing("copy the channel")?;
-        match fork().doing("fork")? {
-            Fork::Parent(pid) => Ok(pid),
-            Fork::Child => {
-                let Settings { key_identity, strict, .. } = &self.settings;
-                exit_now(key::serve(channel, files, key_identity, *strict, self.log));
-            }
+    /// Opens what the key process asks for by name, until it ends.
+    fn open_files(&mut self, files: &OwnedFd) {
+        let mut name = [0; NAME_LIMIT];
+        while let Ok(Some((length, _none))) = recv_packet(files, &mut name, None) {
+            let name = name.get(..length).unwrap_or_default();
+            let trouble = |error| self.log.line(format_args!("tls key unusable: {error}"));
+            let pairs = self.settings.paths.open_for(name, trouble);
+            let descriptors: Vec<RawFd> = pairs
+                .iter()
+                .flat_map(|pair| [pair.certificate.as_raw_fd(), pair.key.as_raw_fd()])
+                .collect();
+            // A key process that is gone is noticed by waiting for it.
+            let _ = send_packet(files, b"f", &descriptors);
         }
     }
 
@@ -212,3 +224,6 @@ impl Monitor<'_> {
         }
     }
 }
+
+/// Longer names are nobody's.
+const NAME_LIMIT: usize = 256;

@@ -1,0 +1,116 @@
+//! A private key with its certificate chain: read, checked, and used to sign.
+
+use std::fs::File;
+use std::io::Read;
+
+use plumb::{Doing, Error, Result};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{SignatureAlgorithm, SignatureScheme};
+use webpki::EndEntityCert;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::certs::Pair;
+use crate::tls::provider;
+
+/// A key and the chain that it belongs to.
+#[derive(Debug)]
+pub struct KeyPair {
+    certified: CertifiedKey,
+}
+
+impl KeyPair {
+    /// Reads and checks both files.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn read(files: Pair) -> Result<KeyPair> {
+        let chain = read(files.certificate, "the certificate file")?;
+        let mut key = read(files.key, "the key file")?;
+        let pair = KeyPair::parse(&chain, &key);
+        key.zeroize();
+        pair
+    }
+
+    /// Takes both texts apart.
+    ///
+    /// # Errors
+    /// What is wrong with which of them.
+    pub fn parse(chain: &[u8], key: &[u8]) -> Result<KeyPair> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| Error::temporary(format!("the certificate file: {error}")))?;
+        if chain.is_empty() {
+            return Err(Error::temporary("the certificate file: no certificate"));
+        }
+        let mut key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| Error::temporary(format!("the key file: {error}")))?;
+        let signing = rustls::crypto::ring::sign::any_supported_type(&key);
+        key.zeroize();
+        let signing =
+            signing.map_err(|error| Error::temporary(format!("the key file: {error}")))?;
+        let certified = CertifiedKey::new(chain, signing);
+        match certified.keys_match() {
+            Ok(()) => Ok(KeyPair { certified }),
+            Err(error) => Err(Error::temporary(format!("key and certificate: {error}"))),
+        }
+    }
+
+    /// Whether the certificate is for this name (RFC 9525 6.3).
+    pub fn is_for(&self, name: &str) -> bool {
+        let leaf = self.certified.cert.first().and_then(|der| EndEntityCert::try_from(der).ok());
+        let name = ServerName::try_from(name).ok();
+        leaf.zip(name)
+            .is_some_and(|(leaf, name)| leaf.verify_is_valid_for_subject_name(&name).is_ok())
+    }
+
+    /// Whether the key is one of an elliptic curve: signatures are a twentieth of RSA's work.
+    pub fn is_elliptic(&self) -> bool {
+        self.signing_key().algorithm() != SignatureAlgorithm::RSA
+    }
+
+    /// The schemes that the key can sign by, of those offered, best first.
+    pub fn schemes(&self, offered: &[u16]) -> Vec<u16> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+            .into_iter()
+            .filter(|&scheme| offered.contains(&scheme.into()) && self.signs_by(scheme))
+            .map(u16::from)
+            .collect()
+    }
+
+    /// The chain in DER, the server's own certificate first.
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        self.certified.cert.iter().map(|der| der.to_vec()).collect()
+    }
+
+    fn signs_by(&self, scheme: SignatureScheme) -> bool {
+        self.signing_key().choose_scheme(&[scheme]).is_some()
+    }
+
+    /// Signs; none by a scheme that the key has not.
+    pub fn sign(&self, scheme: u16, message: &[u8]) -> Option<Vec<u8>> {
+        let signer = self.signing_key().choose_scheme(&[SignatureScheme::from(scheme)])?;
+        signer.sign(message).ok()
+    }
+
+    fn signing_key(&self) -> &dyn SigningKey {
+        self.certified.key.as_ref()
+    }
+}
+
+fn read(file: File, what: &str) -> Result<Zeroizing<Vec<u8>>> {
+    // One allocation, so that no copy of a key is left behind by growing.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_LIMIT));
+    let limit = u64::try_from(FILE_LIMIT).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes).doing(format!("read {what}"))?;
+    if bytes.len() >= FILE_LIMIT {
+        return Err(Error::temporary(format!("{what} is too large")));
+    }
+    Ok(bytes)
+}
+
+/// A chain of ten large certificates.
+const FILE_LIMIT: usize = 128 * 1024;
