@@ -5,6 +5,8 @@ mod channel;
 mod ehlo;
 mod environment;
 mod holder;
+#[cfg(feature = "pq")]
+mod kex;
 mod key;
 mod key_pair;
 mod middle;
@@ -79,17 +81,20 @@ fn refuse(Contradiction(one, other): Contradiction) -> Error {
 /// What the command line says.
 struct Options {
     immediate: bool,
+    keep: bool,
     strict: bool,
     program: Vec<OsString>,
 }
 
 impl Options {
     fn parse() -> Result<Options> {
-        let mut options = Options { immediate: false, strict: false, program: Vec::new() };
+        let mut options =
+            Options { immediate: false, keep: false, strict: false, program: Vec::new() };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
             match argument {
                 lexopt::Arg::Short('i') => options.immediate = true,
+                lexopt::Arg::Short('k') => options.keep = true,
                 lexopt::Arg::Short('S') => options.strict = true,
                 lexopt::Arg::Value(program) => {
                     options.program.push(program);
@@ -110,4 +115,4 @@ fn usage(what: &str) -> Error {
 }
 
 const PROGRAM: &str = "starttls-wrap";
-const USAGE: &str = "starttls-wrap [-i] [-S] program ...";
+const USAGE: &str = "starttls-wrap [-i] [-k] [-S] program ...";

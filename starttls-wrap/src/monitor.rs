@@ -44,9 +44,10 @@ pub struct Settings {
 pub fn run(settings: Settings, log: &mut Log) -> Result<u8> {
     let (channel, far_channel) = packetpair().doing("make a channel")?;
     let has_tls = settings.policy.tls != Tls::Denied;
+    let starts_anew = has_tls && !settings.policy.keep;
     let has_clear = settings.policy.tls != Tls::Immediate;
     let (clear, far_clear) = pair_if(has_clear)?;
-    let (inside, far_inside) = pair_if(has_tls)?;
+    let (inside, far_inside) = pair_if(starts_anew)?;
     let net = match fork().doing("fork")? {
         Fork::Child => {
             drop((channel, clear, inside));
@@ -67,8 +68,8 @@ pub fn run(settings: Settings, log: &mut Log) -> Result<u8> {
     if let Some(socket) = clear {
         monitor.start(socket, None);
     }
-    if let Some(socket) = inside {
-        monitor.attend(socket);
+    if has_tls {
+        monitor.attend(inside);
     }
     monitor.reap(net)
 }
@@ -92,11 +93,16 @@ struct Monitor<'a> {
 
 impl Monitor<'_> {
     /// Does what net asks for, until the program has been started for the last time or net ends.
-    fn attend(&mut self, socket: OwnedFd) {
+    fn attend(&mut self, mut inside: Option<OwnedFd>) {
         while let Some(message) = self.receive() {
             match message {
                 FromNet::Prepare => self.lend_key(),
-                FromNet::Secured(facts) => return self.start(socket, Some(&facts)),
+                FromNet::Secured(facts) => {
+                    if let Some(socket) = inside.take() {
+                        self.start(socket, Some(&facts));
+                    }
+                    return;
+                }
                 // What a key process that died has left unread.
                 FromNet::Certify { .. } | FromNet::Sign { .. } => self.answer(&ToNet::Refused),
                 FromNet::Release => {}
@@ -132,7 +138,7 @@ impl Monitor<'_> {
             self.open_files(&files);
         }
         match wait(pid) {
-            Ok(Ended::Code(0)) => {
+            Ok(Ended::Code(0)) if !self.settings.policy.keep => {
                 self.forgotten = self.last.take().or(self.forgotten);
             }
             Ok(Ended::Code(_)) => {}

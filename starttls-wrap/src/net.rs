@@ -81,25 +81,24 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     fn serve(&mut self, clear: Option<OwnedFd>, inside: Option<OwnedFd>) -> io::Result<()> {
-        let wrap = match clear {
-            Some(program) => match self.clear_phase(program)? {
-                false => return Ok(()),
-                true => Wrap::after_starttls(self.policy),
+        let mut out = Outbox::default();
+        let (wrap, kept) = match clear {
+            Some(program) if self.clear_phase(&program)? => match self.policy.keep {
+                true => (Wrap::with_kept_program(self.policy, &mut out), Some(program)),
+                false => (Wrap::after_starttls(self.policy), None),
             },
-            None => match self.first_bytes()? {
-                false => return Ok(()),
-                true => Wrap::in_tls(self.policy),
-            },
+            None if self.first_bytes()? => (Wrap::in_tls(self.policy), None),
+            _ => return Ok(()),
         };
         let Some(tls) = self.handshake()? else { return Ok(()) };
-        match inside {
-            Some(program) => self.tls_phase(program, tls, wrap),
+        match kept.or(inside) {
+            Some(program) => self.tls_phase(&program, tls, wrap, out),
             None => Ok(()),
         }
     }
 
-    /// The dialogue in clear; true if TLS is to begin, and then the program's side is closed.
-    fn clear_phase(&mut self, program: OwnedFd) -> io::Result<bool> {
+    /// The dialogue in clear; true if TLS is to begin.
+    fn clear_phase(&mut self, program: &OwnedFd) -> io::Result<bool> {
         let mut server = End::socket(program.as_fd());
         let mut out = Outbox::default();
         let mut middle = Clear(Wrap::in_clear(self.policy));
@@ -210,12 +209,12 @@ impl Connection<'_> {
     /// The dialogue inside TLS.
     fn tls_phase(
         &mut self,
-        program: OwnedFd,
+        program: &OwnedFd,
         (tls, plain): (Tls, Vec<u8>),
         wrap: Wrap,
+        mut out: Outbox,
     ) -> io::Result<()> {
         let mut server = End::socket(program.as_fd());
-        let mut out = Outbox::default();
         let mut middle = Inside::new(tls, wrap);
         // The first command may have come with the client's Finished.
         middle.client_says(&plain, &mut out);

@@ -31,6 +31,8 @@ pub struct Policy {
     pub insecure_auth: bool,
     /// No mail without AUTH.
     pub require_auth: bool,
+    /// -k: one program for the whole session.
+    pub keep: bool,
 }
 
 /// Two settings that cannot both be meant.
@@ -70,6 +72,7 @@ impl Policy {
             auth,
             insecure_auth: on("ALLOW_INSECURE_AUTH"),
             require_auth: on("REQUIRE_AUTH"),
+            keep: false,
         };
         match () {
             () if policy.tls == Tls::Immediate && deny => Err(Contradiction(by_option, "DENY_TLS")),

@@ -26,6 +26,8 @@ pub const BAD_CHUNK: &[u8] = b"501 5.5.4 malformed BDAT\r\n";
 pub const STARTTLS_UNKNOWN: &[u8] = b"502 5.5.1 STARTTLS not available\r\n";
 /// STARTTLS inside TLS (RFC 3207 4.2).
 pub const TLS_ALREADY: &[u8] = b"503 5.5.1 TLS is on already\r\n";
+/// STARTTLS with -k where the program could not forget what came before.
+pub const STARTTLS_TOO_LATE: &[u8] = b"503 5.5.1 STARTTLS comes before MAIL and AUTH\r\n";
 /// Bytes behind STARTTLS, before its reply (CVE-2011-0411).
 pub const INJECTION: &[u8] = b"503 5.5.1 nothing may follow STARTTLS before its reply\r\n";
 /// AUTH where there is none to be had.

@@ -129,9 +129,13 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Algorithms: ring's defaults (TLS 1.2 with ECDHE and AEAD, TLS 1.3).
+/// Algorithms: ring's defaults (TLS 1.2 with ECDHE and AEAD, TLS 1.3), and the hybrid group before all others.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    #[allow(unused_mut)]
+    let mut provider = rustls::crypto::ring::default_provider();
+    #[cfg(feature = "pq")]
+    provider.kx_groups.insert(0, &crate::kex::X25519MlKem768);
+    Arc::new(provider)
 }
 
 /// The alert by its name in RFC 8446 6.

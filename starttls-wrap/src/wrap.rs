@@ -28,6 +28,8 @@ pub struct Wrap {
     chunking: bool,
     eats_chunk: bool,
     auth_refused: bool,
+    in_transaction: bool,
+    resetting: bool,
     client_ended: bool,
     in_reply: bool,
     closing: bool,
@@ -66,6 +68,16 @@ impl Wrap {
         Wrap::new(policy, false, Greeting::Passes)
     }
 
+    /// The session after STARTTLS with the program from before it (-k), which is told to forget what it can.
+    pub fn with_kept_program(policy: Policy, out: &mut Outbox) -> Wrap {
+        let mut wrap = Wrap::new(policy, true, Greeting::Passes);
+        out.server.extend_from_slice(b"RSET\r\n");
+        wrap.dialogue = Dialogue::greeted();
+        wrap.dialogue.sent_own_command();
+        wrap.resetting = true;
+        wrap
+    }
+
     /// A session that has TLS from the first byte.
     pub fn in_tls(policy: Policy) -> Wrap {
         Wrap::new(policy, true, Greeting::Passes)
@@ -89,6 +101,8 @@ impl Wrap {
             chunking: false,
             eats_chunk: false,
             auth_refused: false,
+            in_transaction: false,
+            resetting: false,
             client_ended: false,
             in_reply: false,
             closing: false,

@@ -83,6 +83,11 @@ impl Dialogue {
         Dialogue { pending: VecDeque::from([greeting]), stage: Stage::Commands }
     }
 
+    /// In the middle of a session, with nothing under way.
+    pub fn greeted() -> Dialogue {
+        Dialogue { pending: VecDeque::new(), stage: Stage::Commands }
+    }
+
     /// What the client's next bytes are.
     pub fn expects(&self) -> Expect {
         match self.stage {

@@ -61,6 +61,7 @@ impl Wrap {
             (Verb::StartTls, None) => self.starttls(command.args),
             (Verb::Other, None) if self.auth_refused => self.dialogue.own(replies::UNRECOGNISED),
             (verb, None) => {
+                self.in_transaction |= verb == Verb::Mail;
                 pass_line(line, out);
                 self.dialogue.forwarded(verb);
             }
@@ -74,6 +75,8 @@ impl Wrap {
             self.dialogue.own(replies::TLS_ALREADY);
         } else if !self.policy.offers_starttls() {
             self.dialogue.own(replies::STARTTLS_UNKNOWN);
+        } else if self.policy.keep && (self.in_transaction || self.progress.authenticated) {
+            self.dialogue.own(replies::STARTTLS_TOO_LATE);
         } else {
             self.stage = Stage::Starting;
         }

@@ -22,15 +22,31 @@ impl Wrap {
     }
 
     fn reply(&mut self, asked: Asked, parsed: &ReplyLine<'_>, line: &[u8], out: &mut Outbox) {
+        if parsed.last {
+            self.take_note_of(asked, parsed, out);
+        }
         match asked {
             Asked::Swallowed => {}
             Asked::Greeting => self.greet(parsed, line, out),
             Asked::Command(Verb::Ehlo) => self.ehlo_line(parsed, line, out),
+            Asked::Command(_) | Asked::AuthResponse | Asked::Body => pass_reply(line, out),
+        }
+    }
+
+    /// What a finished reply changes.
+    fn take_note_of(&mut self, asked: Asked, reply: &ReplyLine<'_>, out: &mut Outbox) {
+        match asked {
             Asked::Command(Verb::Auth) | Asked::AuthResponse => {
-                self.progress.authenticated |= parsed.last && parsed.code == 235;
-                pass_reply(line, out);
+                self.progress.authenticated |= reply.code == 235;
             }
-            Asked::Command(_) | Asked::Body => pass_reply(line, out),
+            Asked::Body => self.in_transaction = false,
+            Asked::Command(Verb::Rset | Verb::Helo | Verb::Ehlo) if reply.succeeded() => {
+                self.in_transaction = false;
+            }
+            Asked::Swallowed if std::mem::take(&mut self.resetting) && !reply.succeeded() => {
+                self.unexplained("a refused RSET", out);
+            }
+            _ => {}
         }
     }
 

@@ -389,3 +389,35 @@ fn required_tls() {
         on",
     );
 }
+
+// DESIGN 2: -k keeps the one program: RSET sent, its reply swallowed; 503 inside a transaction or after a 235.
+#[test]
+fn a_kept_program() {
+    let mut policy = policy(&[("ALLOW_INSECURE_AUTH", "1")]);
+    policy.keep = true;
+    let late = "C< 503 5.5.1 STARTTLS comes before MAIL and AUTH";
+    for (before, after) in
+        [(r"C> MAIL FROM:<a@b>\r\nSTARTTLS", ""), ("C> AUTH PLAIN AGEAYg==\nC> STARTTLS", "35")]
+    {
+        let code = if after.is_empty() { "250" } else { "235" };
+        let passed =
+            before.lines().next().unwrap().replace("C> ", "P< ").replace(r"\r\nSTARTTLS", "");
+        let script = format!(
+            "P> 220 mx\nC< 220 mx\n{before}\n{passed}\nP> {code} ok\nC< {code} ok\n{late}\non"
+        );
+        play(Wrap::in_clear(policy), &script, false);
+    }
+    play(
+        Wrap::in_clear(policy),
+        "P> 220 mx\nC< 220 mx\nC> MAIL x\nP< MAIL x\nP> 250 ok\nC< 250 ok\nC> RSET\nP< RSET\nP> 250 ok\nC< 250 ok\nC> STARTTLS\ntls",
+        true,
+    );
+    let kept = || {
+        let mut out = Outbox::default();
+        let wrap = Wrap::with_kept_program(policy, &mut out);
+        assert_eq!(out.server, b"RSET\r\n");
+        wrap
+    };
+    play(kept(), "C> EHLO x\nP> 250 flushed\nP< EHLO x\nP> 250 mx\nC< 250 mx\non", true);
+    play(kept(), "P> 502 what\nC< 421 4.3.0 service not available\nstop", true);
+}
