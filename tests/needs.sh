@@ -44,7 +44,7 @@ need_rust() {
 build_release() {
   host=$(rustc -vV | sed -n 's/^host: //p')
   RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target "$host" \
-    -p starttls-wrap -p smtpd -p queue-maildir
+    -p starttls-wrap -p recordio-tls -p smtpd -p queue-maildir
   # shellcheck disable=SC2034 # read by who sourced this
   bin=${CARGO_TARGET_DIR:-$PWD/target}/$host/release
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 /// The names of our programs.
-pub const OURS: [&str; 3] = ["starttls-wrap", "smtpd", "queue-maildir"];
+pub const OURS: [&str; 4] = ["starttls-wrap", "recordio-tls", "smtpd", "queue-maildir"];
 
 /// The folder of our programs: `CHAINMAIL_BIN`, or where cargo put them beside this test.
 pub fn folder() -> PathBuf {

@@ -97,12 +97,12 @@ pub fn no_delay(fd: impl AsFd) {
 }
 
 /// One write to a pipe or socket that fails with EAGAIN where it would have to wait, whatever another process has written meanwhile.
-pub(crate) fn write_stream_now(n: RawFd, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_stream_now(n: RawFd, bytes: &[u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: one iovec over a slice that lives longer than the call and is only read.
     let written = unsafe { libc::pwritev2(n, &raw const part, 1, NO_OFFSET, libc::RWF_NOWAIT) };
     match Errno::result(written) {
-        Ok(_) => Ok(()),
+        Ok(count) => usize::try_from(count).map_err(io::Error::other),
         // Linux before 6.4 for pipes, FIFOs with a name, and filters that do not know the call.
         Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => {
             write_when_ready(n, bytes)
@@ -112,15 +112,14 @@ pub(crate) fn write_stream_now(n: RawFd, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// One write after poll(2) has said that there is room.
-pub(crate) fn write_when_ready(n: RawFd, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_when_ready(n: RawFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the borrow ends with this function, and poll(2) and write(2) of a closed number only fail.
     let fd = unsafe { BorrowedFd::borrow_raw(n) };
     let mut asked = [PollFd::new(fd, PollFlags::POLLOUT)];
     if poll(&mut asked, PollTimeout::ZERO)? == 0 {
         return Err(Errno::EAGAIN.into());
     }
-    nix::unistd::write(fd, bytes)?;
-    Ok(())
+    Ok(nix::unistd::write(fd, bytes)?)
 }
 
 fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {

@@ -2,13 +2,15 @@
 
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::OnceLock;
+use std::time::Instant;
 
+use nix::poll::PollFlags;
 use nix::sys::stat::{FileStat, SFlag};
 
-use crate::fds;
 use crate::ucspi::CONNID_MAX;
+use crate::{fds, relay};
 
 /// Longest line in bytes, its line feed included: below PIPE_BUF (4,096), so that lines of many processes never mix.
 pub const LINE_MAX: usize = 4_000;
@@ -19,13 +21,13 @@ pub struct Log {
     program: &'static str,
     pid: u32,
     connid: String,
-    sink: Sink,
+    stderr: Stderr,
     lost: u64,
 }
 
-/// What descriptor 2 is.
+/// Descriptor 2, by what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sink {
+pub enum Stderr {
     /// A pipe or socket, where the kernel can be asked not to wait.
     Stream,
     /// A file, terminal or device.
@@ -37,14 +39,14 @@ enum Sink {
 impl Log {
     /// A log, made before the process is locked in, in the name of `pid`, which a relay gives as its program's; an empty `connid` is left out.
     pub fn new(program: &'static str, pid: u32, connid: impl Into<String>) -> Self {
-        Self { program, pid, connid: connid.into(), sink: Sink::of_stderr(), lost: 0 }
+        Self { program, pid, connid: connid.into(), stderr: Stderr::of_process(), lost: 0 }
     }
 
     /// Writes one event, or counts it as lost where it would have to wait.
     pub fn line(&mut self, event: impl Display) {
         let line = self.format(&event.to_string());
-        match self.sink.write(line.as_bytes()) {
-            Ok(()) => self.lost = 0,
+        match self.stderr.write(line.as_bytes()) {
+            Ok(_) => self.lost = 0,
             Err(_) => self.lost = self.lost.saturating_add(1),
         }
     }
@@ -86,19 +88,20 @@ pub fn hide_from_client() -> io::Result<()> {
 
 /// Looks at descriptor 2 once, before the process is locked in and may not look any more.
 pub(crate) fn remember_stderr() {
-    STDERR.get_or_init(Sink::of_stderr);
+    STDERR.get_or_init(Stderr::of_process);
 }
 
 /// The last words of a program that ends.
 pub(crate) fn fatal(message: &str) {
     let line = format!("{}\n", printable(message.as_bytes(), LINE_MAX.saturating_sub(1)));
-    let sink = STDERR.get().copied().unwrap_or_else(Sink::of_stderr);
+    let stderr = STDERR.get().copied().unwrap_or_else(Stderr::of_process);
     // Nobody is left to be told.
-    sink.write(line.as_bytes()).ok();
+    stderr.write(line.as_bytes()).ok();
 }
 
-impl Sink {
-    fn of_stderr() -> Self {
+impl Stderr {
+    /// Looks at it; to be done before the process is locked in.
+    pub fn of_process() -> Self {
         match status(libc::STDERR_FILENO) {
             Err(_) => Self::Silent,
             Ok(_) if stderr_is_client() => Self::Silent,
@@ -107,12 +110,17 @@ impl Sink {
         }
     }
 
-    /// One write that does not wait; Ok also where nothing is to be written.
-    fn write(self, line: &[u8]) -> io::Result<()> {
+    /// Waits until it takes more, or until `deadline`; whether it does.
+    pub fn wait_for_room(self, deadline: Instant) -> io::Result<bool> {
+        relay::wait(io::stderr().as_fd(), PollFlags::POLLOUT, deadline)
+    }
+
+    /// One write(2) that does not wait: how many bytes are done with, or EAGAIN where it would have to wait.
+    pub fn write(self, lines: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Silent => Ok(()),
-            Self::Stream => fds::write_stream_now(libc::STDERR_FILENO, line),
-            Self::Other => fds::write_when_ready(libc::STDERR_FILENO, line),
+            Self::Silent => Ok(lines.len()),
+            Self::Stream => fds::write_stream_now(libc::STDERR_FILENO, lines),
+            Self::Other => fds::write_when_ready(libc::STDERR_FILENO, lines),
         }
     }
 }
@@ -145,7 +153,7 @@ fn escape(bytes: &[u8], limit: usize, plain: impl Fn(u8) -> bool) -> String {
     text
 }
 
-static STDERR: OnceLock<Sink> = OnceLock::new();
+static STDERR: OnceLock<Stderr> = OnceLock::new();
 
 #[cfg(test)]
 mod tests {

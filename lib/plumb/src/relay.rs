@@ -26,6 +26,10 @@ pub trait Middle {
     fn bytes(&mut self, from: Side, bytes: &[u8], out: &mut Outbox);
     /// This side will send nothing more; where that is the end of all, say so by `stop`.
     fn eof(&mut self, from: Side, out: &mut Outbox);
+    /// The connection to this side broke off.
+    fn lost(&mut self, from: Side, _error: &io::Error, out: &mut Outbox) {
+        self.eof(from, out);
+    }
     /// Whether more of this side can be taken now.
     fn accepts(&self, from: Side) -> bool;
     /// How long both sides may be silent from now on.
@@ -339,9 +343,13 @@ fn take(
         Ok(Some(count @ 1..)) => {
             middle.bytes(side, buffer.get(..count).unwrap_or_default(), out);
         }
-        Ok(Some(0)) | Err(_) => {
+        Ok(Some(0)) => {
             end.readable = false;
             middle.eof(side, out);
+        }
+        Err(ref error) => {
+            end.readable = false;
+            middle.lost(side, error, out);
         }
     }
     received.map(drop)

@@ -1,0 +1,15 @@
+//! recordio-tls: see a session without spilling it.
+
+pub mod hello;
+pub mod imap;
+mod literal;
+pub mod message;
+pub mod names;
+pub mod pop3;
+pub mod recorder;
+pub mod redact;
+pub mod sink;
+pub mod smtp;
+pub mod story;
+pub mod tlsview;
+pub mod watch;

@@ -1,0 +1,388 @@
+//! The lines of the log: who said what, escaped, each whole and short enough for one write.
+
+use std::fmt::Display;
+
+use plumb::log::{LINE_MAX, value};
+use plumb::relay::Side;
+
+/// A part of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// May be seen.
+    Shown(&'a [u8]),
+    /// Must not be seen; so many bytes.
+    Hidden(usize),
+    /// Must not be seen, but for the user's name in it (-u).
+    HiddenBut(usize, &'a [u8]),
+}
+
+/// How a line ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By CRLF.
+    CrLf,
+    /// By a bare LF.
+    Lf,
+    /// Not at all: more of it may follow.
+    Open,
+}
+
+/// Whose grammar the lines have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grammar {
+    /// `recordio-tls: PID: CONNID < text `, and notes about the session.
+    Own,
+    /// recordio's: `PID < text `.
+    Recordio,
+}
+
+/// What one session writes to its log.
+#[derive(Debug)]
+pub struct Story {
+    grammar: Grammar,
+    client: Vec<u8>,
+    server: Vec<u8>,
+    session: Vec<u8>,
+    lines: Vec<u8>,
+    /// Where the line that is being written begins, and where its text does.
+    begin: usize,
+    text: usize,
+}
+
+impl Story {
+    /// The story of the program `pid` and the connection `connid`; nothing is in it.
+    pub fn new(grammar: Grammar, pid: u32, connid: &str) -> Story {
+        let common = match grammar {
+            Grammar::Own => format!("recordio-tls: {pid}: {connid} "),
+            Grammar::Recordio => format!("{pid} "),
+        };
+        let head = |mark: &str| format!("{common}{mark} ").into_bytes();
+        Story {
+            grammar,
+            client: head("<"),
+            server: head(">"),
+            session: head("-"),
+            lines: Vec::new(),
+            begin: 0,
+            text: 0,
+        }
+    }
+
+    /// What stands before a note about the session itself.
+    pub fn session_head(&self) -> &[u8] {
+        &self.session
+    }
+
+    /// The lines since `clear`.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// Forgets the lines, which have been written.
+    pub fn clear(&mut self) {
+        self.lines.clear();
+    }
+
+    /// One line that a side said, or a part of one.
+    pub fn said(&mut self, from: Side, pieces: &[Piece<'_>], ended: Ended) {
+        self.begin(from);
+        for piece in pieces {
+            match piece {
+                Piece::Shown(bytes) => self.append(from, bytes),
+                Piece::Hidden(count) => self.append_mark(from, &format!("[redacted {count}]")),
+                Piece::HiddenBut(count, user) => {
+                    self.append_mark(from, &format!("[redacted {count} user={}]", shown(user)));
+                }
+            }
+        }
+        self.end(from, ended);
+    }
+
+    /// Plain text, line by line; what the last line of it lacks may follow later.
+    pub fn text(&mut self, from: Side, text: &[u8]) {
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            let (line, ended) = match line {
+                [line @ .., b'\r', b'\n'] => (line, Ended::CrLf),
+                [line @ .., b'\n'] => (line, Ended::Lf),
+                line => (line, Ended::Open),
+            };
+            self.begin(from);
+            self.append(from, line);
+            self.end(from, ended);
+        }
+    }
+
+    /// Something seen on one side that is no line of it: `[note]`.
+    pub fn note(&mut self, from: Side, note: impl Display) {
+        self.begin(from);
+        self.finish_note(note);
+    }
+
+    /// Something about the session, for which recordio's grammar has no place.
+    pub fn session(&mut self, note: impl Display) {
+        if self.grammar == Grammar::Own {
+            self.begin_with(Head::Session);
+            self.finish_note(note);
+        }
+    }
+
+    fn begin(&mut self, from: Side) {
+        self.begin_with(match from {
+            Side::Client => Head::Client,
+            Side::Server => Head::Server,
+        });
+    }
+
+    fn begin_with(&mut self, head: Head) {
+        self.begin = self.lines.len();
+        self.lines.extend_from_slice(match head {
+            Head::Client => &self.client,
+            Head::Server => &self.server,
+            Head::Session => &self.session,
+        });
+        self.text = self.lines.len();
+    }
+
+    /// Puts in bytes of a side, escaped; where the line gets too long, a new one goes on.
+    fn append(&mut self, from: Side, mut bytes: &[u8]) {
+        if let Some((b'[', rest)) = bytes.split_first()
+            && self.grammar == Grammar::Own
+            && self.lines.len() == self.text
+        {
+            // Only notes begin with a bracket.
+            self.lines.extend_from_slice(b"\\x5b");
+            bytes = rest;
+        }
+        while let Some((&first, rest)) = bytes.split_first() {
+            let room = self.room();
+            if room < ESCAPE_MAX {
+                self.end(from, Ended::Open);
+                self.begin(from);
+                continue;
+            }
+            let plain = plain_length(bytes, self.grammar).min(room);
+            if plain == 0 {
+                self.escape(first);
+                bytes = rest;
+                continue;
+            }
+            let (text, rest) = bytes.split_at_checked(plain).unwrap_or((bytes, &[]));
+            self.lines.extend_from_slice(text);
+            bytes = rest;
+        }
+    }
+
+    /// Puts in our own words about a line, in one piece.
+    fn append_mark(&mut self, from: Side, mark: &str) {
+        if self.room() < mark.len() {
+            self.end(from, Ended::Open);
+            self.begin(from);
+        }
+        self.lines.extend_from_slice(mark.as_bytes());
+    }
+
+    fn end(&mut self, from: Side, ended: Ended) {
+        match (ended, self.grammar) {
+            (Ended::CrLf, Grammar::Recordio) => self.lines.extend_from_slice(b"\r \n"),
+            (Ended::CrLf, Grammar::Own) => {
+                self.append(from, b"\r");
+                self.lines.extend_from_slice(b" \n");
+            }
+            (Ended::Lf, _) => self.lines.extend_from_slice(b" \n"),
+            (Ended::Open, _) => self.lines.extend_from_slice(b"+\n"),
+        }
+    }
+
+    fn finish_note(&mut self, note: impl Display) {
+        let text = format!("[{note}]");
+        let room = self.room();
+        self.lines.extend_from_slice(text.as_bytes().get(..room).unwrap_or(text.as_bytes()));
+        self.lines.push(b'\n');
+    }
+
+    /// How much the line can take before its end.
+    fn room(&self) -> usize {
+        TEXT_MAX.saturating_sub(self.lines.len().saturating_sub(self.begin))
+    }
+
+    fn escape(&mut self, byte: u8) {
+        match byte {
+            b'\r' => self.lines.extend_from_slice(b"\\r"),
+            b'\t' => self.lines.extend_from_slice(b"\\t"),
+            _ => {
+                let digit = |value: u8| HEX.get(usize::from(value)).copied().unwrap_or(b'?');
+                self.lines.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Head {
+    Client,
+    Server,
+    Session,
+}
+
+/// Bytes from outside as a value in a note.
+pub fn shown(bytes: &[u8]) -> String {
+    value(bytes, VALUE_MAX)
+}
+
+/// How many of the first bytes are printable ASCII and no backslash (which recordio's grammar leaves alone).
+fn plain_length(bytes: &[u8], grammar: Grammar) -> usize {
+    let mut length: usize = 0;
+    for word in bytes.chunks_exact(8) {
+        let mut octets = [0; 8];
+        octets.copy_from_slice(word);
+        if !is_plain(u64::from_le_bytes(octets)) {
+            break;
+        }
+        length = length.saturating_add(8);
+    }
+    let rest = bytes.get(length..).unwrap_or_default();
+    let plain =
+        |byte: u8| matches!(byte, b' '..=b'~') && (byte != b'\\' || grammar == Grammar::Recordio);
+    let more = rest.iter().position(|&byte| !plain(byte)).unwrap_or(rest.len());
+    length.saturating_add(more)
+}
+
+/// Whether all eight bytes are printable ASCII and none a backslash.
+fn is_plain(word: u64) -> bool {
+    let any_below = |word: u64, limit: u64| word.wrapping_sub(ONES.wrapping_mul(limit)) & !word;
+    let any_of = |byte: u64| any_below(word ^ ONES.wrapping_mul(byte), 1);
+    (word | any_below(word, 0x20) | any_of(0x7f) | any_of(0x5c)) & ONES.wrapping_mul(0x80) == 0
+}
+
+/// A one in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Longest line without its end: CR, a mark and LF.
+const TEXT_MAX: usize = LINE_MAX.saturating_sub(8);
+
+/// Longest escape: `\xNN`.
+const ESCAPE_MAX: usize = 4;
+
+/// Longest value in a note, escapes included; a host name has at most 253 bytes.
+const VALUE_MAX: usize = 256;
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+    use super::*;
+
+    fn own() -> Story {
+        Story::new(Grammar::Own, 7, "5f.7")
+    }
+
+    fn text(story: &Story) -> String {
+        String::from_utf8(story.lines().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn lines_carry_pid_connid_direction_and_end() {
+        let mut story = own();
+        story.said(Side::Client, &[Piece::Shown(b"NOOP")], Ended::CrLf);
+        story.said(Side::Server, &[Piece::Shown(b"250 "), Piece::Hidden(3)], Ended::Lf);
+        story.said(Side::Client, &[Piece::HiddenBut(28, b"a b]")], Ended::Open);
+        story.text(Side::Client, b"one\r\ntwo\nthree");
+        story.note(Side::Server, "EOF");
+        story.session("end");
+        let head = "recordio-tls: 7: 5f.7";
+        let expected = [
+            "< NOOP\\r ",
+            "> 250 [redacted 3] ",
+            "< [redacted 28 user=a\\x20b]]+",
+            "< one\\r ",
+            "< two ",
+            "< three+",
+            "> [EOF]",
+            "- [end]",
+        ];
+        let expected: String = expected.iter().map(|line| format!("{head} {line}\n")).collect();
+        assert_eq!(text(&story), expected);
+    }
+
+    // B1: line = pid SP dir SP bytes end LF; the CR is the last byte of the data.
+    #[test]
+    fn recordios_grammar() {
+        let mut story = Story::new(Grammar::Recordio, 99, "5f.7");
+        story.text(Side::Client, b"NOOP\r\n[EOF]\nDOS\\\x1b[2J");
+        story.note(Side::Client, "EOF");
+        story.session("end");
+        assert_eq!(text(&story), "99 < NOOP\r \n99 < [EOF] \n99 < DOS\\\\x1b[2J+\n99 < [EOF]\n");
+    }
+
+    // B8.7: no byte below 0x20 (except LF) or 0x7f to 0x9f in the output; only notes begin with a bracket.
+    #[test]
+    fn every_byte_is_escaped_at_every_place() {
+        for byte in 0..=255_u8 {
+            for place in 0..20 {
+                let mut line = vec![b'x'; 20];
+                line[place] = byte;
+                let mut story = own();
+                story.said(Side::Client, &[Piece::Shown(&line)], Ended::CrLf);
+                let lines = story.lines();
+                let printable = matches!(byte, b' '..=b'~') && byte != b'\\';
+                let shown = printable && !(byte == b'[' && place == 0);
+                assert_eq!(
+                    lines.windows(2).any(|pair| pair == b"\\x" || pair == b"\\t"),
+                    !shown && byte != b'\r',
+                    "{byte} at {place}"
+                );
+                let (last, before) = lines.split_last().unwrap();
+                assert_eq!(*last, b'\n');
+                assert!(before.iter().all(|byte| matches!(byte, b' '..=b'~')));
+            }
+        }
+    }
+
+    // DESIGN 3: log lines of at most 4,000 bytes; B7: long lines are split with `+`.
+    #[test]
+    fn long_lines_are_split_and_lose_nothing() {
+        let mut story = own();
+        let long: Vec<u8> = (0..20_000_u32).map(|n| (n % 256).to_le_bytes()[0]).collect();
+        let long: Vec<u8> = long.into_iter().filter(|&byte| byte != b'\n').collect();
+        story.text(Side::Client, &[&long[..], b"\r\n"].concat());
+        let lines: Vec<&[u8]> = story.lines().split_inclusive(|&byte| byte == b'\n').collect();
+        assert!(lines.iter().all(|line| line.len() <= LINE_MAX));
+        let (last, parts) = lines.split_last().unwrap();
+        assert!(parts.iter().all(|line| line.ends_with(b"+\n")));
+        assert!(last.ends_with(b"\\r \n"));
+        let head = "recordio-tls: 7: 5f.7 < ".len();
+        let whole: Vec<u8> =
+            parts.iter().flat_map(|line| &line[head..line.len() - 2]).copied().collect();
+        let whole = [&whole[..], &last[head..last.len() - 4]].concat();
+        let mut plain = Vec::new();
+        let mut rest = &whole[..];
+        while let Some((&first, after)) = rest.split_first() {
+            let (byte, after) = match (first, after.first()) {
+                (b'\\', Some(b'r')) => (b'\r', &after[1..]),
+                (b'\\', Some(b't')) => (b'\t', &after[1..]),
+                (b'\\', _) => {
+                    let hex = str::from_utf8(&after[1..3]).unwrap();
+                    (u8::from_str_radix(hex, 16).unwrap(), &after[3..])
+                }
+                _ => (first, after),
+            };
+            plain.push(byte);
+            rest = after;
+        }
+        assert!(plain == long);
+    }
+
+    #[test]
+    fn words_of_eight_agree_with_single_bytes() {
+        for byte in 0..=255_u8 {
+            let mut word = [b'~'; 8];
+            for place in 0..8 {
+                word[place] = byte;
+                let plain = matches!(byte, b' '..=b'~') && byte != b'\\';
+                assert_eq!(is_plain(u64::from_le_bytes(word)), plain, "{byte}");
+                word[place] = b'~';
+            }
+        }
+    }
+}
