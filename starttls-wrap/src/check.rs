@@ -34,8 +34,11 @@ impl Finding {
     /// The records that tell other servers which key to expect (RFC 7672, RFC 7671 5.1).
     pub fn tlsa(&self) -> Vec<String> {
         let Some(summary) = &self.summary else { return Vec::new() };
-        let record =
-            |name: &String| format!("_25._tcp.{name}. IN TLSA 3 1 1 {}", summary.key_digest);
+        let record = |name: &String| {
+            // A wildcard is no owner of such a record: each host has its own.
+            let host = name.strip_prefix('*').map_or_else(|| name.clone(), |n| format!("HOST{n}"));
+            format!("_25._tcp.{host}. IN TLSA 3 1 1 {}", summary.key_digest)
+        };
         summary.names.iter().map(record).collect()
     }
 }
