@@ -30,7 +30,9 @@ impl Gate {
                 self.dialogue.forwarded_auth();
             }
             FromClient::Bad(BadLine::TooLong) => self.dialogue.own(words::LONG_LINE),
-            FromClient::Bad(BadLine::Bare | BadLine::Nul) => self.dialogue.own(words::BAD_LINE),
+            FromClient::Bad(BadLine::Bare | BadLine::Nul | BadLine::StartTls) => {
+                self.dialogue.own(words::BAD_LINE)
+            }
             FromClient::Body(part) => out.server.extend_from_slice(part),
             FromClient::BodyEnd(part) => {
                 out.server.extend_from_slice(part);

@@ -1,6 +1,7 @@
 //! What the client sends, cut into what the dialogue says it is.
 
 use crate::body::{Body, Verdict};
+use crate::command::{Command, Verb};
 use crate::dialogue::Expect;
 use crate::line::{Line, LineReader};
 
@@ -30,6 +31,8 @@ pub enum BadLine {
     Bare,
     /// A NUL is in it.
     Nul,
+    /// It would be STARTTLS but for one of these, and what is behind it may be meant for another reader.
+    StartTls,
     /// It is too long.
     TooLong,
 }
@@ -105,8 +108,17 @@ impl ClientStream {
 fn line<'a>(line: Line<'a>, clean: fn(&'a [u8]) -> FromClient<'a>) -> FromClient<'a> {
     match line {
         Line::Clean(line) => clean(line),
+        Line::Nul(line) | Line::Bare(line) if is_starttls(line) => {
+            FromClient::Bad(BadLine::StartTls)
+        }
         Line::Nul(_) => FromClient::Bad(BadLine::Nul),
         Line::Bare(_) => FromClient::Bad(BadLine::Bare),
         Line::TooLong => FromClient::Bad(BadLine::TooLong),
     }
+}
+
+/// Whether the line is STARTTLS for a reader that ends lines at a CR, an LF or a NUL.
+fn is_starttls(line: &[u8]) -> bool {
+    let first = line.split(|byte| matches!(byte, b'\r' | 0)).next().unwrap_or_default();
+    Command::parse(first).verb == Verb::StartTls
 }

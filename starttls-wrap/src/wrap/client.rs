@@ -104,10 +104,14 @@ impl Wrap {
             pass_line(b"*", out);
             self.dialogue.sent_own_command();
         }
-        self.dialogue.own(match bad {
-            BadLine::Bare | BadLine::Nul => replies::BAD_LINE,
-            BadLine::TooLong => replies::LINE_TOO_LONG,
-        });
+        match bad {
+            BadLine::Bare | BadLine::Nul => self.dialogue.own(replies::BAD_LINE),
+            BadLine::TooLong => self.dialogue.own(replies::LINE_TOO_LONG),
+            BadLine::StartTls => {
+                self.note("malformed STARTTLS");
+                self.stage = Stage::Ending(replies::BAD_LINE);
+            }
+        }
     }
 }
 

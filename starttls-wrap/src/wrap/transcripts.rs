@@ -140,7 +140,7 @@ fn nothing_behind_starttls_goes_on() {
         C< 220 mx
         C> STARTTLS\n\c
         C< 500 5.5.2 a line ends with CRLF and has no other CR, LF or NUL
-        on",
+        stop",
     );
 }
 
