@@ -13,7 +13,9 @@ pub mod inject;
 pub mod peers;
 pub mod process;
 pub mod programs;
+pub mod scripted;
 pub mod server;
+pub mod single;
 pub mod wait;
 
 pub use client::Client;

@@ -190,6 +190,17 @@ impl Builder {
         Server { process, address: (self.address, port).into(), chain, folder: self.folder }
     }
 
+    /// The chain alone, with what it needs around it.
+    pub(crate) fn command(mut self) -> (Command, Folder) {
+        if !programs::root() {
+            without_setuidgid(&mut self.chain);
+        }
+        let mut command = Command::new("env");
+        command.args(&self.chain).env_clear().envs(&self.environment);
+        command.current_dir(self.folder.path(""));
+        (command, self.folder)
+    }
+
     /// `None` if the port was taken by another meanwhile (systemd-socket-activate cannot choose one itself).
     fn try_start(&self) -> Option<(Child, u16)> {
         let argv = self.argv();
