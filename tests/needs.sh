@@ -7,10 +7,10 @@ missing_packages() {
     command -v "${need%%:*}" >/dev/null || echo "${need#*:}"
   done
   # Only this one of Debian's two tcpservers speaks IPv6.
-  tcpserver 2>&1 | grep -q 'usage: tcpserver \[ -46' || echo ucspi-tcp-ipv6
+  case $(tcpserver 2>&1) in *'[ -46'*) ;; *) echo ucspi-tcp-ipv6 ;; esac
   perl -MNet::SSLeay -e1 2>/dev/null || echo libnet-ssleay-perl
   # gcc only recommends it.
-  cc -print-file-name=libc.a 2>/dev/null | grep -q / || echo libc6-dev
+  case $(cc -print-file-name=libc.a 2>&1) in /*) ;; *) echo libc6-dev ;; esac
 }
 
 # Installs the packages of the missing programs, or tells what to type and ends.
@@ -33,10 +33,11 @@ need() {
 # A Rust that is new enough, or a word on where to get it and the end.
 need_rust() {
   wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-  have=$(cargo --version 2>/dev/null | cut -d' ' -f2)
-  oldest=$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n 1)
-  [ "$oldest" = "$wanted" ] && return 0
-  echo "$0: needs Rust $wanted or newer (found: ${have:-none}); see https://rustup.rs" >&2
+  have=$(cargo --version 2>/dev/null) || have='cargo 0'
+  have=${have#cargo } && have=${have%% *}
+  printf '%s\n' "$wanted" "$have" | sort -CV && return 0
+  [ "$have" = 0 ] && have='no cargo at all'
+  echo "$0: needs Rust $wanted or newer (found: $have); see https://rustup.rs" >&2
   exit 100
 }
 

@@ -1,7 +1,7 @@
 //! Where certificates lie: CERTFILE and KEYFILE, and folders as certbot, acme.sh and lego keep them.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use plumb::{Doing, Error, Result};
@@ -54,6 +54,34 @@ impl Paths {
         let pairs = candidates(Path::new(folder), &name).into_iter();
         pairs.filter_map(|(certificate, key)| open_pair(&certificate, &key, &mut trouble)).collect()
     }
+}
+
+impl Paths {
+    /// Every certificate file and key file that CERTDIR holds, by its layouts.
+    ///
+    /// # Errors
+    /// That the folder cannot be read.
+    pub fn list(&self) -> Result<Vec<(PathBuf, PathBuf)>> {
+        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+        let entries = fs::read_dir(folder).doing(format!("read {}", folder.display()))?;
+        let mut found: Vec<_> =
+            entries.flatten().filter_map(|entry| listed(&entry.path())).collect();
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// The pair that a folder or a file in CERTDIR stands for.
+fn listed(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix("_ecc").unwrap_or(name);
+    let in_folder = [
+        (path.join("fullchain.pem"), path.join("privkey.pem")),
+        (path.join("fullchain.cer"), path.join(format!("{stem}.key"))),
+    ];
+    let lego = name.strip_suffix(".crt").filter(|stem| !stem.ends_with(".issuer"));
+    let lego = lego.map(|stem| (path.to_owned(), path.with_file_name(format!("{stem}.key"))));
+    in_folder.into_iter().chain(lego).find(|(certificate, _)| certificate.is_file())
 }
 
 fn open_variable(name: &str, path: Option<&OsStr>) -> Result<File> {

@@ -65,9 +65,9 @@ impl KeyPair {
             .is_some_and(|(leaf, name)| leaf.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
-    /// Whether the key is one of an elliptic curve: signatures are a twentieth of RSA's work.
-    pub fn is_elliptic(&self) -> bool {
-        self.signing_key().algorithm() != SignatureAlgorithm::RSA
+    /// What kind of key it is.
+    pub fn algorithm(&self) -> SignatureAlgorithm {
+        self.signing_key().algorithm()
     }
 
     /// The schemes that the key can sign by, of those offered, best first.

@@ -1,7 +1,9 @@
 //! starttls-wrap: TLS at the head of a chain, for programs that know nothing of it.
 
+mod certificate;
 mod certs;
 mod channel;
+mod check;
 mod ehlo;
 mod environment;
 mod holder;
@@ -14,6 +16,7 @@ mod monitor;
 mod net;
 mod policy;
 mod replies;
+mod report;
 mod tls;
 mod transcript;
 mod wrap;
@@ -27,7 +30,7 @@ use std::time::SystemTime;
 use plumb::log::Log;
 use plumb::privs::Identity;
 use plumb::ucspi::{Ucspi, connid};
-use plumb::{Error, Result};
+use plumb::{Doing, Error, Result};
 
 use crate::certs::Paths;
 use crate::monitor::Settings;
@@ -43,6 +46,9 @@ fn main() -> ExitCode {
 fn run() -> Result<u8> {
     plumb::process::begin()?;
     let options = Options::parse()?;
+    if options.check {
+        return check(&options);
+    }
     let connid = connid(var_os("CONNID").as_deref(), SystemTime::now(), std::process::id());
     let mut log = Log::new(PROGRAM, std::process::id(), &*connid);
     let policy =
@@ -62,6 +68,16 @@ fn run() -> Result<u8> {
     monitor::run(settings, &mut log)
 }
 
+/// Reports on what a session would find; 1 if anything must be mended.
+fn check(options: &Options) -> Result<u8> {
+    let policy = Policy::from_environment(|name| var_os(name), options.immediate);
+    let paths = Paths::from_environment(|name| var_os(name));
+    let findings = check::findings(&paths, SystemTime::now());
+    let text = if options.json { report::json } else { report::text }(&findings, &policy);
+    io::stdout().write_all(text.as_bytes()).doing("write the report")?;
+    Ok(u8::from(report::problems(&findings, &policy) > 0))
+}
+
 /// Another program in front already ends TLS: what it says cannot be told from what we would say.
 fn foreign_terminator(policy: &Policy) -> std::result::Result<(), Contradiction> {
     let foreign = ["SSL_PROTOCOL", "SSL_CIPHER", "SSLREMOTEIP"];
@@ -79,7 +95,10 @@ fn refuse(Contradiction(one, other): Contradiction) -> Error {
 }
 
 /// What the command line says.
+#[derive(Default)]
 struct Options {
+    check: bool,
+    json: bool,
     immediate: bool,
     keep: bool,
     strict: bool,
@@ -88,11 +107,12 @@ struct Options {
 
 impl Options {
     fn parse() -> Result<Options> {
-        let mut options =
-            Options { immediate: false, keep: false, strict: false, program: Vec::new() };
+        let mut options = Options::default();
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
             match argument {
+                lexopt::Arg::Long("check") => options.check = true,
+                lexopt::Arg::Long("json") => options.json = true,
                 lexopt::Arg::Short('i') => options.immediate = true,
                 lexopt::Arg::Short('k') => options.keep = true,
                 lexopt::Arg::Short('S') => options.strict = true,
@@ -103,9 +123,10 @@ impl Options {
                 other => return Err(usage(&other.unexpected().to_string())),
             }
         }
-        match options.program.is_empty() {
-            true => Err(usage("no program to run")),
-            false => Ok(options),
+        match (options.check, options.json, options.program.is_empty()) {
+            (false, true, _) => Err(usage("--json goes with --check")),
+            (false, _, true) => Err(usage("no program to run")),
+            _ => Ok(options),
         }
     }
 }
@@ -115,4 +136,4 @@ fn usage(what: &str) -> Error {
 }
 
 const PROGRAM: &str = "starttls-wrap";
-const USAGE: &str = "starttls-wrap [-i] [-k] [-S] program ...";
+const USAGE: &str = "starttls-wrap [-ikS] program ... | starttls-wrap --check [--json]";

@@ -141,10 +141,12 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// The alert by its name in RFC 8446 6.
 fn alert_name(alert: AlertDescription) -> String {
     let mut name = String::new();
+    let mut after_small = false;
     for letter in format!("{alert:?}").chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
+        if after_small && letter.is_ascii_uppercase() {
             name.push('_');
         }
+        after_small = letter.is_ascii_lowercase();
         name.push(letter.to_ascii_lowercase());
     }
     name

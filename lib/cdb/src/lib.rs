@@ -6,7 +6,7 @@
 mod make;
 mod read;
 
-pub use make::{Maker, replace};
+pub use make::{Maker, replace, replace_by};
 pub use read::Cdb;
 
 /// The 256 table pointers at the head of the file, eight bytes each.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Error, ErrorKind, Result, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::{HEADER, PAIR, first_slot, hash, table_of};
@@ -66,17 +66,33 @@ impl<W: Write + Seek> Maker<W> {
     }
 }
 
-/// Replaces the database at `path` in one step: `fill` writes a temporary file beside it (with
-/// `mode`), which is synced and then renamed; on any error the old file stays as it was.
+/// Replaces the database at `path` in one step by what `fill` adds; on any error the old file stays as it was.
 pub fn replace(
     path: &Path,
     mode: u32,
-    fill: impl FnOnce(&mut Maker<BufWriter<File>>) -> Result<()>,
+    fill: impl FnOnce(&mut Maker<BufWriter<&mut File>>) -> Result<()>,
+) -> Result<()> {
+    replace_by(path, mode, |file| {
+        let mut maker = Maker::new(BufWriter::new(file))?;
+        fill(&mut maker)?;
+        maker.finish().map(drop)
+    })
+}
+
+/// Replaces the file at `path` in one step: `write` fills a new one beside it, which is synced and renamed.
+///
+/// The new file has the old one's owner and permissions; `mode` where there was none.
+pub fn replace_by(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
+    // Two that write at once must not share it: the later rename wins, whole.
+    temporary.push(format!(".tmp.{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let written = write_synced(&temporary, mode, fill).and_then(|()| fs::rename(&temporary, path));
+    let written =
+        write_synced(&temporary, path, mode, write).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The first error is the one to tell; a temporary file that stays harms nobody.
         drop(fs::remove_file(&temporary));
@@ -88,14 +104,22 @@ pub fn replace(
 
 fn write_synced(
     temporary: &Path,
+    old: &Path,
     mode: u32,
-    fill: impl FnOnce(&mut Maker<BufWriter<File>>) -> Result<()>,
+    write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<()> {
-    let file =
+    let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(temporary)?;
-    let mut maker = Maker::new(BufWriter::new(file))?;
-    fill(&mut maker)?;
-    maker.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    match fs::metadata(old) {
+        Ok(old) => {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            file.set_permissions(old.permissions())?;
+        }
+        Err(missing) if missing.kind() == ErrorKind::NotFound => {}
+        Err(other) => return Err(other),
+    }
+    write(&mut file)?;
+    file.sync_all()
 }
 
 /// Twice as many slots as records, each record in the first free slot from its own on.

@@ -17,12 +17,21 @@ pub struct Cdb {
 impl Cdb {
     /// Opens the database at `path`; a file too short for a header is `InvalidData`.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path)?;
+        Self::of(File::open(path)?)
+    }
+
+    /// The database in an open file.
+    pub fn of(file: File) -> Result<Self> {
         let len = file.metadata()?.len();
         if len < u64::from(HEADER) {
             return Err(damaged("shorter than its header"));
         }
         Ok(Self { file, len })
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// The value of the first record with this `key`; one longer than `cap` bytes, like every

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{Cursor, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -86,9 +87,11 @@ fn a_failed_replacement_leaves_the_old_file() {
     let failed = cdb::replace(&path, 0o640, |_| Err(std::io::Error::other("no")));
     assert!(failed.is_err());
     assert_eq!(fs::read(&path).unwrap(), b"old");
-    assert!(!path.with_extension("tmp").exists());
+    assert!(!path.with_extension(format!("tmp.{}", std::process::id())).exists());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
     cdb::replace(&path, 0o640, |maker| maker.add(b"k", b"v")).unwrap();
     assert_eq!(Cdb::open(&path).unwrap().get(b"k", 9).unwrap(), Some(b"v".to_vec()));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o604);
 }
 
 fn records(count: usize) -> Records {

@@ -1,0 +1,237 @@
+//! Password hashes: one string holds scheme, cost, salt and hash.
+
+use std::hint::black_box;
+
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use sha_crypt::password_hash::{Error as CryptError, PasswordVerifier};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+use crate::secret::Secret;
+use crate::text;
+
+/// Why a password could not be compared; says nothing about the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unable {
+    /// The hash needs more memory than this process may have.
+    Memory,
+    /// The string is no hash that is known here.
+    Unsupported,
+}
+
+/// Whether `password` is the one that `hash` was made of: $argon2id$, $argon2i$, $argon2d$, $y$, $2a$, $2b$, $2x$, $2y$, $5$ or $6$.
+pub fn matches(hash: &str, password: &[u8]) -> Result<bool, Unable> {
+    match hash.split('$').nth(1) {
+        Some("argon2id" | "argon2i" | "argon2d") => Phc::parse(hash)?.matches(password),
+        Some("y") => {
+            yescrypt_fits(hash)?;
+            crypt(yescrypt::Yescrypt::default().verify_password(password, hash))
+        }
+        Some("2a" | "2b" | "2x" | "2y") => {
+            bcrypt::verify(password, hash).map_err(|_| Unable::Unsupported)
+        }
+        Some("5" | "6") => crypt(sha_crypt::ShaCrypt::default().verify_password(password, hash)),
+        _ => Err(Unable::Unsupported),
+    }
+}
+
+/// Whether a string is a hash that matches() can compare, told by its form.
+pub fn is_supported(hash: &str) -> bool {
+    let fields = || hash.split('$').skip(1);
+    match fields().next() {
+        Some("argon2id" | "argon2i" | "argon2d") => Phc::parse(hash).is_ok(),
+        Some("y") => yescrypt_params(hash).is_ok() && fields().count() == 4,
+        Some("2a" | "2b" | "2x" | "2y") => hash.parse::<bcrypt::HashParts>().is_ok(),
+        Some("5" | "6") => {
+            let rounds = fields().nth(1).is_some_and(|field| field.starts_with("rounds="));
+            fields().count() == if rounds { 4 } else { 3 }
+        }
+        _ => false,
+    }
+}
+
+/// An argon2id string at the cost that OWASP advises: 19 MiB, two passes.
+pub fn argon2id(password: &[u8], salt: &[u8; 16]) -> Result<String, Unable> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, Some(HASH)).map_err(|_| Unable::Unsupported)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let mut hash = [0; HASH];
+    compute(&argon2, password, salt, &mut hash)?;
+    let [salt, hash] = [text::encode_unpadded(salt), text::encode_unpadded(&hash)];
+    Ok(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}${hash}"))
+}
+
+/// The part of a hash string that says what work it takes; strings that differ only behind it take the same.
+pub fn work(hash: &str) -> &str {
+    let bcrypt = hash.starts_with("$2");
+    let behind = if bcrypt { 1 } else { 2 };
+    hash.rsplitn(usize::saturating_add(behind, 1), '$').nth(behind).unwrap_or(hash)
+}
+
+/// A PHC string taken apart.
+struct Phc {
+    argon2: Argon2<'static>,
+    salt: Secret,
+    hash: Secret,
+}
+
+impl Phc {
+    fn parse(text: &str) -> Result<Self, Unable> {
+        Self::parts(text).ok_or(Unable::Unsupported)
+    }
+
+    fn parts(text: &str) -> Option<Self> {
+        let mut fields = text.strip_prefix('$')?.split('$');
+        let algorithm = Algorithm::new(fields.next()?).ok()?;
+        let mut field = fields.next()?;
+        let mut version = Version::V0x10;
+        if let Some(number) = field.strip_prefix("v=") {
+            version = Version::try_from(number.parse::<u32>().ok()?).ok()?;
+            field = fields.next()?;
+        }
+        let mut costs = field.split(',');
+        let mut cost = |name: &str| costs.next()?.strip_prefix(name)?.parse::<u32>().ok();
+        let (memory, passes, lanes) = (cost("m=")?, cost("t=")?, cost("p=")?);
+        let salt = text::decode_unpadded(fields.next()?)?;
+        let hash = text::decode_unpadded(fields.next()?)?;
+        let params = Params::new(memory, passes, lanes, Some(hash.len())).ok()?;
+        let whole = costs.next().is_none() && fields.next().is_none();
+        whole.then(|| Self { argon2: Argon2::new(algorithm, version, params), salt, hash })
+    }
+
+    fn matches(&self, password: &[u8]) -> Result<bool, Unable> {
+        let mut hash = vec![0; self.hash.len()];
+        compute(&self.argon2, password, &self.salt, &mut hash)?;
+        let same = hash.ct_eq(&self.hash).into();
+        hash.zeroize();
+        Ok(same)
+    }
+}
+
+/// Argon2 in memory that may be refused and is zeroed after use.
+fn compute(
+    argon2: &Argon2<'_>,
+    password: &[u8],
+    salt: &[u8],
+    hash: &mut [u8],
+) -> Result<(), Unable> {
+    let count = argon2.params().block_count();
+    let mut memory: Vec<Block> = Vec::new();
+    memory.try_reserve_exact(count).map_err(|_| Unable::Memory)?;
+    memory.resize(count, Block::new());
+    let computed = argon2.hash_password_into_with_memory(password, salt, hash, &mut memory);
+    memory.iter_mut().for_each(Zeroize::zeroize);
+    computed.map_err(|_| Unable::Unsupported)
+}
+
+/// Whether the memory that a $y$ string asks for can be had: its crate would end the process.
+fn yescrypt_fits(hash: &str) -> Result<(), Unable> {
+    let params = yescrypt_params(hash)?;
+    let bytes = params.n().saturating_mul(u64::from(params.r())).saturating_mul(YESCRYPT_BLOCK);
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(YESCRYPT_REST);
+    let mut memory: Vec<u8> = Vec::new();
+    memory.try_reserve_exact(bytes).map_err(|_| Unable::Memory)?;
+    black_box(memory.as_mut_ptr());
+    Ok(())
+}
+
+fn yescrypt_params(hash: &str) -> Result<yescrypt::Params, Unable> {
+    let field = hash.split('$').nth(2).ok_or(Unable::Unsupported)?;
+    field.parse().map_err(|_| Unable::Unsupported)
+}
+
+fn crypt(verified: Result<(), CryptError>) -> Result<bool, Unable> {
+    match verified {
+        Ok(()) => Ok(true),
+        Err(CryptError::PasswordInvalid) => Ok(false),
+        Err(_) => Err(Unable::Unsupported),
+    }
+}
+
+/// 19 MiB and two passes: OWASP's advice that still fits a softlimit of 64 MB.
+const MEMORY_KIB: u32 = 19_456;
+const PASSES: u32 = 2;
+
+/// Bytes of an argon2id hash made here.
+const HASH: usize = 32;
+
+/// yescrypt(5): N blocks of 128 r bytes.
+const YESCRYPT_BLOCK: u64 = 128;
+/// What its prehash, S-boxes and buffers need besides.
+const YESCRYPT_REST: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Made by argon2(1) of Debian, mkpasswd(1) with libxcrypt 4.4.33 and openssl passwd 3.0.
+    const SECRET: [&str; 9] = [
+        "$argon2id$v=19$m=4096,t=2,p=2$c2FsdHNhbHQ$Eses5RvFt5Zr0Biob9ZYGjCNU7kvByThFkGOkxtwx/o",
+        "$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$0OQeN6HwO0M2YrzAjTEiuvxg/1eyJQJGlBfVMF/YMdE",
+        "$argon2d$v=19$m=64,t=3,p=1$c2FsdHNhbHQ$o2Yh+CdFSJ9gMwDtfRmoeIFZHUUZYW08DLiqC6qbCQQ",
+        "$y$j9T$iYafu3j0yaWH50/DxK7DH/$g2mq6HyMcj/gpA3X9O7pBbuZ.rg4GxxtGdYuEac3W78",
+        "$2b$05$Lq7ymECVPRFX5a5Dd3/XQO1DF2M9eRpDFI.4kSYEUbNUE.O5.ydB6",
+        "$5$ab./cdEF$ntWjUlF4fNWO0E5h4SeQXOW5yW1Sw1wQxFG4arSap98",
+        "$6$rTGeRIZWX3lQuT/q$nEARYO.rHkQLPawkjizhCgVUZXGeMjp38fcSGbgkn01cDtiBMAfWYINZ.oOT8L5hDjpspgdQxl1BfaZSbkw4H0",
+        "$5$rounds=1234$nxLqmNS3REo0PutS$fGyxQjJFq27A06DWIN9U5sse/GRVGxTDkSROSGT44C7",
+        "$6$rounds=1234$Jt1Zjev.dJ3HtAIj$l5.cXEtYfxqq4Y8.2/qLnS5zWc9D6SQN.vNA2VWuldIefJor57v4W50sG7USkS4KzAyYIpAzJly/5vHvWdC2Q.",
+    ];
+
+    #[test]
+    fn hashes_of_other_programs() {
+        for hash in SECRET {
+            assert!(is_supported(hash), "{hash}");
+            assert_eq!(matches(hash, b"secret"), Ok(true), "{hash}");
+            assert_eq!(matches(hash, b"secres"), Ok(false), "{hash}");
+            assert_eq!(matches(hash, b""), Ok(false), "{hash}");
+        }
+    }
+
+    #[test]
+    fn an_own_hash() {
+        let hash = argon2id(b"tanstaaftanstaaf", &[7; 16]).unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$"));
+        assert_eq!(matches(&hash, b"tanstaaftanstaaf"), Ok(true));
+        assert_eq!(matches(&hash, b"tanstaaftanstaag"), Ok(false));
+    }
+
+    #[test]
+    fn what_is_no_hash_is_not_compared() {
+        for hash in [
+            "",
+            "secret",
+            "$",
+            "$1$salt$hash",
+            "$argon2id$",
+            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ",
+            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$not*base64",
+            "$argon2id$v=19$m=19456,t=2$c2FsdHNhbHQ$YWJjZGVmZ2hpamtsbW5vcA",
+            "$argon2id$v=19$m=1,t=0,p=0$c2FsdHNhbHQ$YWJjZGVmZ2hpamtsbW5vcA",
+            "$argon2id$v=7$m=64,t=1,p=1$c2FsdHNhbHQ$YWJjZGVmZ2hpamtsbW5vcA",
+            "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$YWJjZGVmZ2hpamtsbW5vcA$x",
+            "$argon2id$v=19$m=64,t=1,p=1,x=1$c2FsdHNhbHQ$YWJjZGVmZ2hpamtsbW5vcA",
+            "$y$",
+            "$y$j9T$salt",
+            "$2b$99$abc",
+            "$2b$",
+            "$6$salt",
+            "$6$",
+        ] {
+            assert!(!is_supported(hash), "{hash}");
+            assert_eq!(matches(hash, b"secret"), Err(Unable::Unsupported), "{hash}");
+        }
+    }
+
+    #[test]
+    fn the_work_of_a_hash() {
+        for (hash, cost) in [
+            ("$argon2id$v=19$m=19456,t=2,p=1$salt$hash", "$argon2id$v=19$m=19456,t=2,p=1"),
+            ("$6$salt$hash", "$6"),
+            ("$6$rounds=10000$salt$hash", "$6$rounds=10000"),
+            ("$y$j9T$salt$hash", "$y$j9T"),
+            ("$2b$12$saltandhash", "$2b$12"),
+            ("x", "x"),
+        ] {
+            assert_eq!(work(hash), cost);
+        }
+    }
+}

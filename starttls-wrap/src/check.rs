@@ -1,0 +1,160 @@
+//! `--check`: what would be served, and what is wrong with it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use plumb::Doing;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::certificate::Summary;
+use crate::certs::{Pair, Paths};
+use crate::key_pair::KeyPair;
+
+/// What was found out about one certificate and its key.
+#[derive(Debug, Default)]
+pub struct Finding {
+    /// The certificate's file.
+    pub certificate: PathBuf,
+    /// The key's file.
+    pub key: PathBuf,
+    /// What the certificate says, if it can be read.
+    pub summary: Option<Summary>,
+    /// `ECDSA`, `ED25519` or `RSA`.
+    pub algorithm: String,
+    /// Whether a client can find its way to a root it knows.
+    pub chain: String,
+    /// What must be mended.
+    pub problems: Vec<String>,
+}
+
+impl Finding {
+    /// The records that tell other servers which key to expect (RFC 7672, RFC 7671 5.1).
+    pub fn tlsa(&self) -> Vec<String> {
+        let Some(summary) = &self.summary else { return Vec::new() };
+        let record = |name: &String| {
+            // A wildcard is no owner of such a record: each host has its own.
+            let host = name.strip_prefix('*').map_or_else(|| name.clone(), |n| format!("HOST{n}"));
+            format!("_25._tcp.{host}. IN TLSA 3 1 1 {}", summary.key_digest)
+        };
+        summary.names.iter().map(record).collect()
+    }
+}
+
+/// Looks at every certificate that could be served.
+pub fn findings(paths: &Paths, now: SystemTime) -> Vec<Finding> {
+    let mut files = Vec::new();
+    match (&paths.certificate, &paths.key) {
+        (Some(certificate), Some(key)) => files.push((certificate.into(), key.into())),
+        _ => return vec![problem("CERTFILE is not set")],
+    }
+    let mut findings = Vec::new();
+    match paths.list() {
+        Ok(listed) => files.extend(listed),
+        Err(error) => findings.push(problem(&error.to_string())),
+    }
+    let roots = roots();
+    findings.extend(files.into_iter().map(|(certificate, key)| {
+        let mut finding = Finding { certificate, key, ..Finding::default() };
+        finding.examine(&roots, now);
+        finding
+    }));
+    findings
+}
+
+fn problem(what: &str) -> Finding {
+    Finding { problems: vec![what.to_owned()], ..Finding::default() }
+}
+
+impl Finding {
+    fn examine(&mut self, roots: &[Vec<u8>], now: SystemTime) {
+        self.examine_modes();
+        match open(&self.certificate, &self.key).and_then(KeyPair::read) {
+            Ok(pair) => self.algorithm = format!("{:?}", pair.algorithm()),
+            Err(error) => self.problems.push(error.to_string()),
+        }
+        let Ok(certificates) = CertificateDer::pem_file_iter(&self.certificate) else { return };
+        let chain: Vec<Summary> =
+            certificates.flatten().filter_map(|der| Summary::of(&der, now)).collect();
+        match broken_link(&chain, roots) {
+            None => self.chain = format!("complete, {} certificates", chain.len()),
+            Some(link) => self.chain = link,
+        }
+        if self.chain.starts_with(INCOMPLETE) {
+            self.problems.push(format!("chain {}", self.chain));
+        }
+        self.summary = chain.into_iter().next();
+        self.problems.extend(self.summary.iter().flat_map(troubles));
+    }
+
+    fn examine_modes(&mut self) {
+        let Ok(status) = fs::metadata(&self.key) else { return };
+        let us = nix::unistd::geteuid().as_raw();
+        if status.uid() != 0 && status.uid() != us {
+            self.problems.push(format!("the key belongs to uid {}", status.uid()));
+        }
+        if status.mode() & 0o027 != 0 {
+            let mode = status.mode() & 0o777;
+            self.problems.push(format!("the key has mode {mode:04o}, 0640 is the most it needs"));
+        }
+        let folder = self.key.parent().and_then(|folder| fs::metadata(folder).ok());
+        if folder.is_some_and(|status| status.mode() & 0o1002 == 0o002) {
+            self.problems.push("anybody can replace files in the key's folder".to_owned());
+        }
+    }
+}
+
+/// What is wrong with the certificate itself.
+fn troubles(summary: &Summary) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if summary.days_left < 0 {
+        troubles.push(format!("expired on {}", summary.expires));
+    }
+    if !summary.begun {
+        troubles.push("not valid yet".to_owned());
+    }
+    if summary.names.is_empty() {
+        troubles.push("no DNS name in it: no client that checks can accept it".to_owned());
+    }
+    troubles
+}
+
+/// Where the way to a root ends, if it does not lead there.
+fn broken_link(chain: &[Summary], roots: &[Vec<u8>]) -> Option<String> {
+    let last = chain.last()?;
+    if let [only] = chain
+        && only.issuer == only.subject
+    {
+        return Some("self-signed".to_owned());
+    }
+    for (one, next) in chain.iter().zip(chain.iter().skip(1)) {
+        if one.issuer != next.subject {
+            return Some(format!("{INCOMPLETE}: a certificate does not follow its issuer"));
+        }
+    }
+    if last.issuer == last.subject || roots.contains(&last.issuer) {
+        return None;
+    }
+    match roots.is_empty() {
+        true => Some("not followed: this machine knows no roots".to_owned()),
+        false => Some(format!("{INCOMPLETE}: an intermediate certificate is missing")),
+    }
+}
+
+/// The subjects of the roots that this machine knows.
+fn roots() -> Vec<Vec<u8>> {
+    let Ok(certificates) = CertificateDer::pem_file_iter(ROOTS) else { return Vec::new() };
+    let now = SystemTime::now();
+    certificates.flatten().filter_map(|der| Some(Summary::of(&der, now)?.subject)).collect()
+}
+
+fn open(certificate: &Path, key: &Path) -> plumb::Result<Pair> {
+    let open = |path: &Path| File::open(path).doing(format!("open {}", path.display()));
+    Ok(Pair { certificate: open(certificate)?, key: open(key)? })
+}
+
+const INCOMPLETE: &str = "incomplete";
+/// Where Debian and most others keep them.
+const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
