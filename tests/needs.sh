@@ -41,7 +41,7 @@ need_rust() {
   exit 100
 }
 
-# Builds the programs as they are to be installed, static, and sets $bin to their folder.
+# Builds what cargo's options name as it is to be installed, static, and sets $bin to its folder.
 build_release() {
   host=$(rustc -vV | sed -n 's/^host: //p')
   RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target "$host" \

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -302,8 +303,12 @@ pub fn bin(folder: &Folder) -> PathBuf {
     }
     let copy = folder.path("bin");
     fs::create_dir(&copy).expect("make bin");
-    for program in programs::OURS {
-        fs::copy(original.join(program), copy.join(program)).expect("copy a program");
+    for entry in fs::read_dir(&original).expect("read the folder of our programs") {
+        let entry = entry.expect("read the folder of our programs");
+        let mode = entry.metadata().expect("stat a program").permissions().mode();
+        if mode & 0o100 != 0 && entry.path().is_file() {
+            fs::copy(entry.path(), copy.join(entry.file_name())).expect("copy a program");
+        }
     }
     copy
 }
