@@ -74,8 +74,8 @@ const TRANSCRIPT_LIMIT: usize = 256;
 const SIGNATURE_LIMIT: usize = 2048;
 /// The length of a tls-exporter binding (RFC 9266 2).
 const EXPORTER_LIMIT: usize = 32;
-/// Longer chains are no use to anybody.
-const CHAIN_LIMIT: usize = 16;
+/// The most certificates in a chain: longer ones are no use to anybody.
+pub const CHAIN_LIMIT: usize = 16;
 
 impl FromNet {
     /// The message as bytes.
@@ -256,6 +256,8 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, clippy::as_conversions)]
+
     use super::*;
 
     fn from_net() -> Vec<FromNet> {
@@ -304,6 +306,47 @@ mod tests {
             assert_eq!(ToNet::decode(&[&bytes[..], b"x"].concat()), None);
             assert_eq!(ToNet::decode(&bytes[..bytes.len() - 1]).as_ref(), None);
         }
+    }
+
+    // DESIGN 2: typed, bounded messages; whatever bytes come, decoding neither panics nor takes two texts for one message.
+    #[test]
+    fn random_bytes_are_no_message_or_exactly_one() {
+        let whole: Vec<Vec<u8>> = from_net()
+            .iter()
+            .map(FromNet::encode)
+            .chain(to_net().iter().map(ToNet::encode))
+            .collect();
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed >> 33).unwrap() % below
+        };
+        let mut messages = 0;
+        for round in 0..20_000 {
+            let mut bytes = match round % 2 {
+                0 => whole[random(whole.len())].clone(),
+                _ => (0..random(600)).map(|_| u8::try_from(random(256)).unwrap()).collect(),
+            };
+            for _ in 0..random(4) {
+                let at = random(bytes.len().max(1));
+                match random(4) {
+                    0 => bytes.truncate(at),
+                    1 => bytes.extend_from_within(..at.min(bytes.len())),
+                    _ => bytes.iter_mut().skip(at).take(1).for_each(|b| *b = random(256) as u8),
+                }
+            }
+            if let Some(message) = FromNet::decode(&bytes) {
+                assert_eq!(message.encode(), bytes);
+                messages += 1;
+            }
+            if let Some(message) = ToNet::decode(&bytes) {
+                assert_eq!(message.encode(), bytes);
+                messages += 1;
+            }
+        }
+        assert!(messages > 1_000, "{messages}");
     }
 
     #[test]

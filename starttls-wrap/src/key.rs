@@ -28,7 +28,7 @@ pub struct Key {
     pub files: Option<OwnedFd>,
 }
 
-/// Serves one handshake on the channel and returns the exit code.
+/// Serves one handshake on the channel and returns the exit code: 0 where there was a key to use.
 pub fn serve(key: Key, identity: &Identity, strict: bool, log: &mut Log) -> u8 {
     let pair = lock_in(&key, identity, strict).and_then(|()| KeyPair::read(key.default));
     let answer = match &pair {
@@ -42,18 +42,19 @@ pub fn serve(key: Key, identity: &Identity, strict: bool, log: &mut Log) -> u8 {
     match (pair, said) {
         (Ok(default), Ok(())) => {
             let session = Session { pairs: vec![default], files: key.files, asked: Asked::Nothing };
-            converse(&key.channel, session, log)
+            converse(&key.channel, session, log);
+            0
         }
         _ => UNAVAILABLE,
     }
 }
 
 /// Answers until net needs the key no more, ends, or the time is over.
-fn converse(channel: &OwnedFd, mut session: Session, log: &mut Log) -> u8 {
+fn converse(channel: &OwnedFd, mut session: Session, log: &mut Log) {
     let deadline = after(HANDSHAKE_TIME);
     while let Some(question) = receive(channel, deadline) {
         let answer = match question {
-            Some(FromNet::Release) => return 0,
+            Some(FromNet::Release) => return,
             Some(question) => session.answer(question, log),
             None => Err("a malformed message"),
         };
@@ -62,10 +63,9 @@ fn converse(channel: &OwnedFd, mut session: Session, log: &mut Log) -> u8 {
             ToNet::Refused
         });
         if send_packet(channel, &answer.encode(), &[]).is_err() {
-            return 0;
+            return;
         }
     }
-    0
 }
 
 /// The next question: none at the end, or one that is no question.
@@ -186,5 +186,182 @@ const OPENING_TIME: Duration = Duration::from_secs(5);
 const UNAVAILABLE: u8 = 1;
 /// The largest question: a list of schemes and a name.
 const QUESTION_LIMIT: usize = 1024;
+
 #[cfg(test)]
-mod tests {}
+mod tests {
+    use super::*;
+
+    use plumb::fds::packetpair;
+    use plumb::process::{Ended, Fork, exit_now, fork, wait};
+
+    use crate::fixture::{p256, pair, rsa};
+
+    const ECDSA: u16 = 0x0403;
+    const RSA_PSS: u16 = 0x0804;
+    const RSA_PKCS1: u16 = 0x0401;
+
+    fn session(pem: &[u8]) -> Session {
+        let pairs = vec![KeyPair::parse(pem, pem).unwrap()];
+        Session { pairs, files: None, asked: Asked::Nothing }
+    }
+
+    fn certificate_verify() -> Vec<u8> {
+        [&[b' '; 64][..], b"TLS 1.3, server CertificateVerify\0", &[7; 32]].concat()
+    }
+
+    fn key_exchange() -> Vec<u8> {
+        [&[7; 64][..], &[3, 0, 29, 32], &[9; 32]].concat()
+    }
+
+    fn certify(scheme: u16) -> FromNet {
+        FromNet::Certify { name: b"mx.test".to_vec(), schemes: vec![scheme] }
+    }
+
+    fn sign(scheme: u16, message: Vec<u8>) -> FromNet {
+        FromNet::Sign { scheme, message }
+    }
+
+    /// One question by its letter: a certificate, a signature, one of a foreign text, and messages that are not for the key.
+    fn question(letter: char) -> FromNet {
+        match letter {
+            'c' => certify(ECDSA),
+            's' => sign(ECDSA, certificate_verify()),
+            'f' => sign(ECDSA, b"mail from anybody".to_vec()),
+            'p' => FromNet::Prepare,
+            _ => FromNet::Secured(crate::channel::Facts::default()),
+        }
+    }
+
+    fn letter(answer: std::result::Result<ToNet, &str>) -> char {
+        match answer {
+            Ok(ToNet::Certified { .. }) => 'C',
+            Ok(ToNet::Signed(_)) => 'S',
+            Ok(_) => '?',
+            Err(_) => '-',
+        }
+    }
+
+    // DESIGN 2: one signature a session; RFC 8446 4.1.4: a hello retry asks for a certificate again.
+    #[test]
+    fn questions_are_answered_in_their_order_and_once() {
+        let (pem, mut log) = (p256(), Log::new("key", 0, ""));
+        for (questions, answers) in [
+            ("cs", "CS"),
+            ("ccs", "CCS"),
+            ("cccs", "CC-S"),
+            ("css", "CS-"),
+            ("csc", "CS-"),
+            ("cscs", "CS--"),
+            ("s", "-"),
+            ("scs", "-CS"),
+            ("cfs", "C--"),
+            ("cpts", "C--S"),
+            ("pt", "--"),
+        ] {
+            let mut session = session(&pem);
+            let said: String =
+                questions.chars().map(|q| letter(session.answer(question(q), &mut log))).collect();
+            assert_eq!(said, answers, "{questions}");
+        }
+    }
+
+    // DESIGN 2: it signs only what is a TLS server transcript, by a scheme that its key has.
+    #[test]
+    fn only_transcripts_are_signed_and_only_by_the_keys_own_schemes() {
+        let (p256, rsa) = (session(&p256()), session(&rsa()));
+        for (session, scheme, message, signed) in [
+            (&p256, ECDSA, certificate_verify(), true),
+            (&p256, ECDSA, key_exchange(), true),
+            (&p256, RSA_PSS, certificate_verify(), false),
+            (&p256, 0x0503, certificate_verify(), false),
+            (&p256, ECDSA, vec![], false),
+            (&p256, ECDSA, [certificate_verify(), vec![0]].concat(), false),
+            (&p256, ECDSA, [vec![b' '], certificate_verify()].concat(), false),
+            (&rsa, RSA_PSS, certificate_verify(), true),
+            (&rsa, RSA_PKCS1, key_exchange(), true),
+            (&rsa, RSA_PKCS1, certificate_verify(), false),
+            (&rsa, ECDSA, key_exchange(), false),
+            (&rsa, 0, key_exchange(), false),
+        ] {
+            let answer = session.sign(scheme, &message);
+            assert_eq!(answer.is_ok(), signed, "{scheme:04x} {}", message.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_shown_only_where_both_sides_know_a_scheme() {
+        let pem = p256();
+        let answer = session(&pem).certify(&[RSA_PSS, ECDSA, 0x1234]).unwrap();
+        let ToNet::Certified { schemes, chain } = answer else { panic!("{answer:?}") };
+        assert_eq!((schemes, chain.len()), (vec![ECDSA], 1));
+        for offered in [&[RSA_PSS, RSA_PKCS1][..], &[]] {
+            assert!(session(&pem).certify(offered).is_err(), "{offered:?}");
+        }
+    }
+
+    /// A key process, the packets it is sent, and what it says to each.
+    fn served(name: &str, pem: &[u8], packets: &[Vec<u8>]) -> (Vec<ToNet>, Ended) {
+        let (near, far) = packetpair().unwrap();
+        let files = pair(name, pem, pem);
+        let identity = Identity::from_env("KEY", |_| None).unwrap();
+        let pid = match fork().unwrap() {
+            Fork::Parent(pid) => pid,
+            Fork::Child => {
+                drop(near);
+                let mut log = Log::new("key", 0, "");
+                let key = Key { channel: far, default: files, files: None };
+                exit_now(serve(key, &identity, false, &mut log));
+            }
+        };
+        drop((far, files));
+        let mut heard = Vec::new();
+        let mut hear = || {
+            let mut buffer = vec![0; MESSAGE_LIMIT];
+            let packet = recv_packet(&near, &mut buffer, Some(after(HANDSHAKE_TIME))).unwrap();
+            let answer = packet.map(|(length, _)| ToNet::decode(&buffer[..length]).unwrap());
+            heard.extend(answer);
+        };
+        hear();
+        for packet in packets {
+            send_packet(&near, packet, &[]).unwrap();
+            hear();
+        }
+        drop(near);
+        (heard, wait(pid).unwrap())
+    }
+
+    // DESIGN 2: typed, bounded messages; what is none is refused, and the next one is answered as if it had not been.
+    #[test]
+    fn a_real_key_process_refuses_what_is_malformed_and_serves_on() {
+        let certify = certify(ECDSA).encode();
+        let sign = sign(ECDSA, certificate_verify()).encode();
+        let packets = [
+            b"?".to_vec(),
+            vec![0; QUESTION_LIMIT],
+            certify[..certify.len() - 1].to_vec(),
+            certify,
+            [&sign[..], b"x"].concat(),
+            ToNet::Ready.encode(),
+            FromNet::Prepare.encode(),
+            sign.clone(),
+            sign,
+        ];
+        let (heard, ended) = served("malformed", &p256(), &packets);
+        let heard: Vec<char> = heard
+            .into_iter()
+            .map(|answer| match answer {
+                ToNet::Ready => 'R',
+                ToNet::Refused => '-',
+                other => letter(Ok(other)),
+            })
+            .collect();
+        assert_eq!(String::from_iter(heard), "R---C---S-");
+        assert_eq!(ended, Ended::Code(0));
+    }
+
+    #[test]
+    fn a_question_larger_than_any_ends_the_key_process() {
+        let (heard, ended) = served("oversize", &p256(), &[vec![b'c'; QUESTION_LIMIT + 1]]);
+        assert_eq!((heard, ended), (vec![ToNet::Ready], Ended::Code(0)));
+    }
+}

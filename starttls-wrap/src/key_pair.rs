@@ -12,6 +12,7 @@ use webpki::EndEntityCert;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::certs::Pair;
+use crate::channel::{CHAIN_LIMIT, MESSAGE_LIMIT};
 use crate::tls::provider;
 
 /// A key and the chain that it belongs to.
@@ -43,6 +44,10 @@ impl KeyPair {
             .map_err(|error| Error::temporary(format!("the certificate file: {error}")))?;
         if chain.is_empty() {
             return Err(Error::temporary("the certificate file: no certificate"));
+        }
+        let size: usize = chain.iter().map(|der| der.len()).sum();
+        if chain.len() > CHAIN_LIMIT || size > CHAIN_SIZE_LIMIT {
+            return Err(Error::temporary("the certificate file: a chain too long for a handshake"));
         }
         let mut key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| Error::temporary(format!("the key file: {error}")))?;
@@ -112,5 +117,51 @@ fn read(file: File, what: &str) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
+/// What fits into a message to net, with the schemes and the lengths.
+const CHAIN_SIZE_LIMIT: usize = MESSAGE_LIMIT - 1024;
 /// A chain of ten large certificates.
 const FILE_LIMIT: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{p256, pair, pem};
+
+    // Issue 2: bad input gets one clear log line; each of these is a 454 at STARTTLS (RFC 3207 4).
+    #[test]
+    fn a_pair_that_cannot_serve_says_what_is_wrong_with_which_file() {
+        let (good, other) = (p256(), p256());
+        let encrypted = pem(&["ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-passout", "pass:x"]);
+        let text = String::from_utf8(good.clone()).unwrap();
+        let key_only = &text[..text.find("-----BEGIN CERT").unwrap()];
+        let cut = &text[..text.find("-----END PRIVATE").unwrap()];
+        let garbled = text.replace("KEY-----\nM", "KEY-----\n!");
+        let emptied = b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n";
+        for (certificate, key, words) in [
+            (&good[..], &b""[..], "the key file: "),
+            (b"", &good, "the certificate file: no certificate"),
+            (b"-----BEGIN CERTIFICATE-----\nAAAA", &good, "the certificate file: "),
+            (&good, &encrypted, "the key file: "),
+            (&good, cut.as_bytes(), "the key file: "),
+            (&good, garbled.as_bytes(), "the key file: "),
+            (&good, emptied, "the key file: "),
+            (key_only.as_bytes(), &good, "the certificate file: no certificate"),
+            (&good, &other, "key and certificate: "),
+            (&good.repeat(17), &good, "the certificate file: a chain too long"),
+        ] {
+            let error = KeyPair::parse(certificate, key).unwrap_err().to_string();
+            assert!(error.starts_with(words), "{words}: {error}");
+        }
+        assert!(KeyPair::parse(&good.repeat(16), &good).is_ok());
+    }
+
+    #[test]
+    fn a_file_larger_than_any_pair_is_not_taken() {
+        let mut pem = p256();
+        pem.resize(FILE_LIMIT, b'\n');
+        let error = KeyPair::read(pair("large", &pem, &pem)).unwrap_err();
+        assert_eq!(error.to_string(), "the certificate file is too large");
+        pem.pop();
+        assert!(KeyPair::read(pair("largest", &pem, &pem)).is_ok());
+    }
+}

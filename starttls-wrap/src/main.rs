@@ -6,6 +6,8 @@ mod channel;
 mod check;
 mod ehlo;
 mod environment;
+#[cfg(test)]
+mod fixture;
 mod holder;
 #[cfg(feature = "pq")]
 mod kex;
@@ -27,6 +29,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use plumb::fds::close_all_but;
 use plumb::log::Log;
 use plumb::privs::Identity;
 use plumb::ucspi::{Ucspi, connid};
@@ -45,6 +48,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<u8> {
     plumb::process::begin()?;
+    // The programs would inherit what somebody in front has left open.
+    close_all_but(&[0, 1, 2]).doing("close descriptors")?;
     let options = Options::parse()?;
     if options.check {
         return check(&options);
@@ -53,6 +58,8 @@ fn run() -> Result<u8> {
     let mut log = Log::new(PROGRAM, std::process::id(), &*connid);
     let policy =
         Policy::from_environment(|name| var_os(name), options.immediate).map_err(refuse)?;
+    // Where TLS comes first, there is only one program anyway.
+    let policy = Policy { keep: options.keep && policy.tls != policy::Tls::Immediate, ..policy };
     foreign_terminator(&policy).map_err(refuse)?;
     let mut session = Ucspi::of_process().set;
     session.push(("CONNID", connid.into()));

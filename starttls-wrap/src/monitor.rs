@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use plumb::die::TEMPORARY;
 use plumb::fds::{null_stdio, packetpair, recv_packet, send_packet, socketpair};
 use plumb::log::Log;
 use plumb::privs::Identity;
@@ -64,7 +65,8 @@ pub fn run(settings: Settings, log: &mut Log) -> Result<u8> {
     drop((far_channel, far_clear, far_inside));
     null_stdio(&[0, 1]).doing("open /dev/null")?;
     shutdown_on_sigterm(&channel).doing("catch SIGTERM")?;
-    let mut monitor = Monitor { settings, log, channel, last: None, forgotten: None };
+    let mut monitor =
+        Monitor { settings, log, channel, last: Last::NotStarted, first: None, key_lent: false };
     if let Some(socket) = clear {
         monitor.start(socket, None);
     }
@@ -85,10 +87,22 @@ struct Monitor<'a> {
     settings: Settings,
     log: &'a mut Log,
     channel: OwnedFd,
-    /// The program whose exit code counts; none once it never will be started.
-    last: Option<Pid>,
-    /// The program from before TLS.
-    forgotten: Option<Pid>,
+    last: Last,
+    /// The program from before TLS, once it is forgotten.
+    first: Option<Pid>,
+    /// A key process had a usable key: the one handshake of this session has begun.
+    key_lent: bool,
+}
+
+/// The program whose exit code counts.
+#[derive(Clone, Copy)]
+enum Last {
+    /// It waits for a handshake, which may never succeed.
+    NotStarted,
+    /// It could not be run.
+    Failed,
+    /// It runs.
+    Running(Pid),
 }
 
 impl Monitor<'_> {
@@ -127,6 +141,11 @@ impl Monitor<'_> {
 
     /// Lets a key process answer on the channel, and opens files for it, until it ends.
     fn lend_key(&mut self) {
+        // Each key process signs once, so a net that could ask again could sign without end.
+        if self.key_lent {
+            self.log.line("tls key refused a second handshake");
+            return self.answer(&ToNet::Unavailable);
+        }
         let (pid, files) = match self.fork_key() {
             Ok(started) => started,
             Err(error) => {
@@ -138,15 +157,27 @@ impl Monitor<'_> {
             self.open_files(&files);
         }
         match wait(pid) {
-            Ok(Ended::Code(0)) if !self.settings.policy.keep => {
-                self.forgotten = self.last.take().or(self.forgotten);
+            Ok(Ended::Code(0)) => {
+                self.key_lent = true;
+                self.forget_program();
             }
             Ok(Ended::Code(_)) => {}
             Ok(Ended::Signal(signal)) => {
+                self.key_lent = true;
                 self.log.line(format_args!("key killed signal={signal}"));
                 self.answer(&ToNet::Refused);
             }
             Err(error) => self.log.line(format_args!("unable to wait for key: {error}")),
+        }
+    }
+
+    /// Net has closed the side of the program from before TLS, unless that is kept.
+    fn forget_program(&mut self) {
+        if let Last::Running(pid) = self.last
+            && !self.settings.policy.keep
+        {
+            self.first = Some(pid);
+            self.last = Last::NotStarted;
         }
     }
 
@@ -187,8 +218,11 @@ impl Monitor<'_> {
     /// Starts the rest of the chain on this socket; where that fails, net sees its end.
     fn start(&mut self, socket: OwnedFd, facts: Option<&Facts>) {
         match self.program(socket, facts).and_then(Program::spawn) {
-            Ok(pid) => self.last = Some(pid),
-            Err(error) => self.log.line(format_args!("fatal: {error}")),
+            Ok(pid) => self.last = Last::Running(pid),
+            Err(error) => {
+                self.log.line(format_args!("fatal: {error}"));
+                self.last = Last::Failed;
+            }
         }
     }
 
@@ -209,24 +243,32 @@ impl Monitor<'_> {
     }
 
     /// Gives up root and waits until net and the last program have ended.
-    fn reap(self, net: Pid) -> Result<u8> {
+    fn reap(mut self, net: Pid) -> Result<u8> {
         self.settings.net_identity.assume()?;
-        self.reap_forgotten();
-        if let Ended::Signal(signal) = wait(net).doing("wait for net")? {
+        let net = wait(net).doing("wait for net")?;
+        if let Ended::Signal(signal) = net {
             self.log.line(format_args!("net killed signal={signal}"));
         }
-        self.reap_forgotten();
-        match self.last {
-            None => Ok(0),
-            Some(pid) => Ok(wait(pid).doing("wait for the program")?.exit_code()),
+        self.log_first_program();
+        let program = match self.last {
+            Last::NotStarted => Ended::Code(0),
+            Last::Failed => Ended::Code(TEMPORARY),
+            Last::Running(pid) => wait(pid).doing("wait for the program")?,
+        };
+        if let Ended::Signal(signal) = program {
+            self.log.line(format_args!("program killed signal={signal}"));
         }
+        Ok(match net {
+            // It failed itself, and has logged why.
+            Ended::Code(code @ 1..) => code,
+            _ => program.exit_code(),
+        })
     }
 
     /// The program from before TLS was told to go, and nobody waits for it.
-    fn reap_forgotten(&self) {
-        if let Some(pid) = self.forgotten {
-            // Once reaped it is unknown, and its code is nobody's business.
-            let _ = try_wait(pid);
+    fn log_first_program(&mut self) {
+        if let Some(Ok(Some(ended))) = self.first.map(try_wait) {
+            self.log.line(format_args!("program before tls ended {ended}"));
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod process;
 pub mod programs;
 pub mod scripted;
 pub mod server;
+pub mod session;
 pub mod single;
 pub mod wait;
 
@@ -22,4 +23,5 @@ pub use client::Client;
 pub use folder::Folder;
 pub use process::Process;
 pub use server::{CHAIN, Server};
+pub use session::Session;
 pub use wait::until;

@@ -1,6 +1,6 @@
 //! Processes as /proc shows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -84,14 +84,22 @@ impl Process {
 
     /// Whether its memory holds `needle` anywhere (root only where it is not dumpable).
     pub fn remembers(&self, needle: &[u8]) -> bool {
+        !self.remembered(&[needle]).is_empty()
+    }
+
+    /// Which of the needles its memory holds, by their places in the list.
+    pub fn remembered(&self, needles: &[&[u8]]) -> BTreeSet<usize> {
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).expect("its maps");
         let memory = File::open(format!("/proc/{}/mem", self.pid)).expect("its memory");
-        maps.lines().filter_map(range).any(|(start, end)| {
+        let mut found = BTreeSet::new();
+        for (start, end) in maps.lines().filter_map(range) {
             let mut bytes = vec![0; usize::try_from(end - start).expect("a size")];
             // Kernel pages such as [vvar] are in the list but cannot be read.
-            memory.read_exact_at(&mut bytes, start).is_ok()
-                && bytes.windows(needle.len()).any(|window| window == needle)
-        })
+            if memory.read_exact_at(&mut bytes, start).is_ok() {
+                search(&bytes, needles, &mut found);
+            }
+        }
+        found
     }
 
     /// The TCP port on which it listens, if it does.
@@ -115,9 +123,23 @@ impl Process {
         of(self.pid).is_some_and(|now| now.state != 'Z' && now.group == self.group)
     }
 
-    /// The owner of its /proc folder: root for a process that is not dumpable.
+    /// The owner of its files in /proc: root for a process that is not dumpable.
     pub fn owner(&self) -> Option<u32> {
-        Some(fs::metadata(format!("/proc/{}", self.pid)).ok()?.uid())
+        Some(fs::metadata(format!("/proc/{}/environ", self.pid)).ok()?.uid())
+    }
+}
+
+/// One pass over megabytes: most bytes begin no needle.
+fn search(bytes: &[u8], needles: &[&[u8]], found: &mut BTreeSet<usize>) {
+    let mut begins = [false; 256];
+    for needle in needles {
+        begins[usize::from(needle[0])] = true;
+    }
+    for (at, byte) in bytes.iter().enumerate() {
+        if begins[usize::from(*byte)] {
+            let here = &bytes[at..];
+            found.extend((0..needles.len()).filter(|&which| here.starts_with(needles[which])));
+        }
     }
 }
 

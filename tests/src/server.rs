@@ -34,6 +34,7 @@ pub struct Builder {
     address: IpAddr,
     ordinary: bool,
     softlimit: Option<u64>,
+    slots: u32,
     /// The server's folder, to be changed before the start.
     pub folder: Folder,
 }
@@ -74,6 +75,7 @@ impl Server {
             address: Ipv4Addr::LOCALHOST.into(),
             ordinary: false,
             softlimit: None,
+            slots: 40,
             folder,
         }
     }
@@ -178,6 +180,12 @@ impl Builder {
         self
     }
 
+    /// Serves at most so many clients at a time (tcpserver only; its default is 40).
+    pub fn slots(mut self, count: u32) -> Builder {
+        self.slots = count;
+        self
+    }
+
     /// Starts the server and waits until it listens.
     pub fn start(mut self) -> Server {
         if self.ordinary || !programs::root() {
@@ -237,7 +245,8 @@ impl Builder {
         }
         match self.listener {
             Listener::Tcpserver => {
-                argv.extend(["tcpserver", "-HRDl0"].map(str::to_owned));
+                argv.extend(["tcpserver", "-HRDl0", "-c"].map(str::to_owned));
+                argv.push(self.slots.to_string());
                 argv.extend([self.address.to_string(), "0".to_owned()]);
             }
             Listener::Systemd => {
