@@ -257,3 +257,37 @@ const DRAIN: usize = 64 * 1024;
 /// Over a window of a minute a message comes with at least 500 bytes a second.
 const PACE_WINDOW: Duration = Duration::from_secs(60);
 const PACE_BYTES: usize = 60 * 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_pace_of_500_bytes_a_second_is_enough() {
+        let mut pace = Pace::default();
+        assert!((0..600).all(|_| pace.keeps_up(500, SECOND)));
+    }
+
+    #[test]
+    fn less_is_not() {
+        let mut pace = Pace::default();
+        assert!((0..59).all(|_| pace.keeps_up(499, SECOND)));
+        assert!(!pace.keeps_up(499, SECOND));
+        let mut pace = Pace::default();
+        assert!((0..59).all(|_| pace.keeps_up(10_000, SECOND)), "a fast start is no credit");
+        assert!(pace.keeps_up(10_000, SECOND));
+        assert!((0..59).all(|_| pace.keeps_up(1, SECOND)));
+        assert!(!pace.keeps_up(1, SECOND));
+    }
+
+    #[test]
+    fn a_stall_ends_with_the_window() {
+        let mut pace = Pace::default();
+        assert!(pace.keeps_up(1_000_000, SECOND));
+        assert_eq!(pace.patience(), Duration::from_secs(59));
+        assert!(pace.keeps_up(1, Duration::from_secs(70)), "enough came before the stall");
+        assert_eq!(pace.patience(), PACE_WINDOW);
+    }
+}

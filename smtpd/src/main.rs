@@ -14,6 +14,8 @@ mod recipients;
 mod replies;
 mod session;
 mod settings;
+#[cfg(test)]
+mod transcripts;
 mod ucspi_tls;
 
 use std::ffi::OsString;

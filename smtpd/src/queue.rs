@@ -95,11 +95,13 @@ impl Queue {
         }
         drop(self.envelope);
         match ended(self.errand, self.patience.end, self.patience.last) {
-            Ok(Ended::Code(0)) if !self.broken => Outcome::Queued,
-            Ok(Ended::Code(0)) => Outcome::Failed(replies::QUEUE_READ_ERROR),
-            Ok(Ended::Code(code)) => Outcome::Failed(explain(code, || complaint(self.complaint))),
-            Ok(Ended::Signal(ALARM)) => Outcome::Failed(replies::QUEUE_TIMEOUT),
-            Ok(Ended::Signal(_)) => Outcome::Failed(replies::QUEUE_CRASHED),
+            Ok((Ended::Code(0), _)) if !self.broken => Outcome::Queued,
+            Ok((Ended::Code(0), _)) => Outcome::Failed(replies::QUEUE_READ_ERROR),
+            Ok((Ended::Code(code), _)) => {
+                Outcome::Failed(explain(code, || complaint(self.complaint)))
+            }
+            Ok((Ended::Signal(_), Haste::Ours)) => Outcome::Failed(replies::QUEUE_TIMEOUT),
+            Ok((Ended::Signal(_), Haste::None)) => Outcome::Failed(replies::QUEUE_CRASHED),
             Err(_) => Outcome::Failed(replies::QUEUE_LOST),
         }
     }
@@ -112,10 +114,18 @@ impl Queue {
     }
 }
 
-fn ended(errand: Errand, time: Duration, last: Duration) -> io::Result<Ended> {
+/// Whether the program was made to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    None,
+    Ours,
+}
+
+/// It may have queued the message in its last moment: how it ends is what counts.
+fn ended(errand: Errand, time: Duration, last: Duration) -> io::Result<(Ended, Haste)> {
     match errand.wait_until(after(time))? {
-        Some(ended) => Ok(ended),
-        None => errand.end(last),
+        Some(ended) => Ok((ended, Haste::None)),
+        None => errand.end(last).map(|ended| (ended, Haste::Ours)),
     }
 }
 
@@ -210,5 +220,39 @@ const COMPLAINT_LIMIT: usize = 255;
 
 const PIPE_SIZE: i32 = 256 * 1024;
 
-/// What `Errand::end` sends first.
-const ALARM: i32 = nix::libc::SIGALRM;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const SHORT: Patience =
+        Patience { block: Duration::ZERO, end: Duration::ZERO, last: Duration::from_millis(100) };
+
+    fn queue(name: &str, text: &str) -> Queue {
+        let path = std::env::temp_dir().join(format!("queue-{}-{name}", std::process::id()));
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path_variable = [("PATH".into(), "/usr/bin:/bin".into())];
+        Queue::open(path.as_os_str(), &path_variable, SHORT).unwrap()
+    }
+
+    fn close(queue: Queue) -> Outcome {
+        queue.close(b"from@client.test", &[b"to@mx.test".to_vec()])
+    }
+
+    #[test]
+    fn one_that_hangs_is_ended_and_its_message_was_not_queued() {
+        let hangs = queue("hangs", "exec sleep 1000");
+        assert_eq!(close(hangs), Outcome::Failed(replies::QUEUE_TIMEOUT));
+    }
+
+    #[test]
+    fn one_that_does_not_read_stalls_nobody() {
+        let mut deaf = queue("deaf", "exec sleep 1000");
+        for _ in 0..100 {
+            deaf.write(&[b'x'; 64 * 1024]);
+        }
+        assert!(deaf.broken);
+        deaf.abort();
+    }
+}
