@@ -38,6 +38,8 @@ struct Session {
 struct Pending {
     tag: Vec<u8>,
     kind: Kind,
+    /// The tag may itself be a secret.
+    tag_hidden: bool,
 }
 
 /// What is known of a command.
@@ -230,6 +232,7 @@ impl Session {
         let kind = known.map_or(Kind::Secret, |(_, kind)| *kind);
         let head = text.get(..text.len().saturating_sub(args.len())).unwrap_or(text);
         let head = head.trim_ascii_end();
+        let mut tag_hidden = false;
         match kind {
             Kind::Authenticate => {
                 self.exchange = Exchange::begin(head, args, self.settings.users, ended, story);
@@ -238,11 +241,14 @@ impl Session {
             Kind::Secret if !self.authenticating && is_tag(tag) && redact::is_like_a_verb(verb) => {
                 redact::show_verb(head, args, ended, story);
             }
-            Kind::Secret => story.said(Side::Client, &[Piece::Hidden(text.len())], ended),
+            Kind::Secret => {
+                tag_hidden = true;
+                story.said(Side::Client, &[Piece::Hidden(text.len())], ended);
+            }
             _ => story.said(Side::Client, &[Piece::Shown(text)], ended),
         }
         self.authenticating |= known.is_some() && matches!(kind, Kind::Secret | Kind::Authenticate);
-        self.pending.push_back(Pending { tag: tag.to_vec(), kind });
+        self.pending.push_back(Pending { tag: tag.to_vec(), kind, tag_hidden });
         self.ended_by(marker(text))
     }
 
@@ -335,10 +341,16 @@ impl Session {
             return Then::Dark(redact::UNASKED);
         };
         let is_last = at.saturating_add(1) == self.pending.len();
-        let kind = self.pending.remove(at).map_or(Kind::Secret, |pending| pending.kind);
+        let Some(Pending { kind, tag_hidden, .. }) = self.pending.remove(at) else {
+            return Then::Dark(redact::UNASKED);
+        };
         let status = cut_word(words).0;
         self.failed = !status.eq_ignore_ascii_case(b"OK");
-        show_status(text, words, hides(kind), ended, story);
+        if tag_hidden {
+            story.said(Side::Server, &[Piece::Hidden(text.len())], ended);
+        } else {
+            show_status(text, words, hides(kind), ended, story);
+        }
         if is_last && matches!(self.stage, Stage::Go(_) | Stage::Wait | Stage::Answer) {
             self.stage = Stage::Command;
         }

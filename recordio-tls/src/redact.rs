@@ -53,10 +53,11 @@ pub fn read(line: Line<'_>) -> Read<'_> {
     }
 }
 
-/// What a server says, whose line ends nobody has to agree on.
+/// What a server says, on whose line ends nobody has to agree: CR CR LF is one, too.
 pub fn read_reply(line: Line<'_>) -> Option<(&[u8], Ended)> {
     match line {
         Line::Clean(text) | Line::Nul(text) => Some((text, Ended::CrLf)),
+        Line::Bare([text @ .., b'\r']) => Some((text, Ended::CrLf)),
         Line::Bare(text) => Some((text, Ended::Lf)),
         Line::TooLong => None,
     }

@@ -201,6 +201,9 @@ impl Session {
                 self.exchange = Exchange::begin(verb, args, users, ended, story);
             }
             Verb::Other => self.show_other(text, args, ended, story),
+            Verb::Bdat if wire::chunk(args).is_none() => {
+                redact::show_verb(cut_word(text.trim_ascii_start()).0, args, ended, story);
+            }
             _ => story.said(Side::Client, &[Piece::Shown(text)], ended),
         }
     }
@@ -271,7 +274,6 @@ impl Session {
     }
 
     fn reply(&mut self, text: &[u8], ended: Ended, story: &mut Story) -> Then {
-        let text = text.trim_ascii_end();
         let Some(reply) = ReplyLine::parse(text) else { return Then::Dark(NO_REPLY) };
         let asked = match self.dialogue.server(&reply) {
             FromServer::Reply(asked) => asked,

@@ -132,6 +132,9 @@ impl Watch {
     /// The first byte of a ClientHello or of a greeting tells all protocols apart.
     fn open(&mut self, from: Side, bytes: &[u8], story: &mut Story) {
         let Stage::Opening(held) = &mut self.stage else { return };
+        if bytes.is_empty() {
+            return;
+        }
         if from == Side::Client {
             held.extend_from_slice(bytes);
             if held.first() == Some(&TLS_HANDSHAKE) {
