@@ -90,6 +90,11 @@ impl Gate {
         }
     }
 
+    /// The session is over, and nobody waits any more.
+    pub fn finish(&mut self) {
+        self.judge.finish();
+    }
+
     /// Goes on as far as what has arrived allows. After every single reply the client's turn comes
     /// first, since a reply says what the client's next line is.
     fn run(&mut self, out: &mut Outbox) {
@@ -167,6 +172,9 @@ impl Middle for Gate {
     fn eof(&mut self, from: Side, out: &mut Outbox) {
         match (self.stage, from) {
             (Stage::Draining, Side::Server) => {}
+            (Stage::Dialogue, Side::Server) if self.dialogue.owes_reply() => {
+                self.end(words::PROGRAM_GONE, out);
+            }
             (Stage::Draining, Side::Client) | (_, Side::Server) => out.stop = true,
             (Stage::Blind, Side::Client) => out.hang_up = true,
             (_, Side::Client) => {

@@ -18,8 +18,10 @@ pub struct Judge {
     pub host_only: bool,
     /// False in log-only mode: then everything passes, and the log says what would have been refused.
     pub enforced: bool,
-    /// None once it has failed or nothing is to be asked any more: then all mail passes that no rule refuses.
+    /// What is remembered; none once it has failed.
     pub store: Option<Box<dyn Store>>,
+    /// Whether the store is to be asked; if not, all mail passes that no rule refuses.
+    pub asks: bool,
     /// The time.
     pub clock: Box<dyn Fn() -> Seconds>,
     /// The log.
@@ -103,7 +105,7 @@ impl Judge {
         let decision = self.policy.decide(delay, waiting, (self.clock)());
         let attempt = Attempt { triple, recipient: recipient.to_vec(), waiting, decision };
         match decision {
-            _ if self.store.is_none() => Verdict::Pass,
+            _ if !self.asks => Verdict::Pass,
             Decision::Pass { .. } => Verdict::Admit(attempt),
             Decision::Delay { .. } if first.is_none() && self.became_known() => Verdict::Pass,
             Decision::Delay { .. } => Verdict::Delay(attempt),
@@ -134,7 +136,7 @@ impl Judge {
     pub fn admit(&mut self, attempt: &Attempt) {
         let now = (self.clock)();
         self.ask(|store| store.admit(&attempt.triple, now));
-        self.store = None;
+        self.asks = false;
         if let Decision::Pass { waited } = attempt.decision {
             self.report(&Event::Passed { triple: attempt.triple.clone(), waited });
         }
@@ -142,7 +144,7 @@ impl Judge {
 
     /// The client has logged in: nothing of its mail is judged any more (RFC 6647 5 (7)).
     pub fn trust(&mut self) {
-        self.store = None;
+        self.asks = false;
         self.rules = Rules::default();
         self.report(&Event::Trusted);
     }
@@ -161,22 +163,30 @@ impl Judge {
         Triple { host, sender, recipient }
     }
 
+    /// The session is over: the store may be put in order.
+    pub fn finish(&mut self) {
+        let (policy, now) = (self.policy, (self.clock)());
+        self.asks = self.store.is_some();
+        self.ask(|store| store.tidy(&policy, now));
+    }
+
     /// Whether another session of the same host has let it in meanwhile.
     fn became_known(&mut self) -> bool {
         let host = self.host.clone();
         let Some(known) = self.ask(|store| store.known(&host)) else { return true };
-        if self.policy.knows(known, (self.clock)()) {
-            self.store = None;
-        }
-        self.store.is_none()
+        let now = (self.clock)();
+        self.asks = !known.is_some_and(|known| self.policy.knows(known, now));
+        !self.asks
     }
 
     /// Asks the store, and never again once it has failed.
     fn ask<T>(&mut self, ask: impl FnOnce(&mut dyn Store) -> Result<T, Down>) -> Option<T> {
-        match ask(self.store.as_deref_mut()?) {
+        let store = self.store.as_deref_mut().filter(|_| self.asks)?;
+        match ask(store) {
             Ok(answer) => Some(answer),
             Err(down) => {
                 self.store = None;
+                self.asks = false;
                 self.report(&Event::StoreDown(down.0));
                 None
             }

@@ -2,10 +2,11 @@
 
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod sqlite;
 
 use std::fmt;
 
-use crate::triplet::{Known, Seconds, Triple, Waiting};
+use crate::triplet::{Known, Policy, Seconds, Triple, Waiting};
 
 /// A store that several processes share. Each operation is atomic and takes at most the store's deadline.
 pub trait Store {
@@ -20,6 +21,12 @@ pub trait Store {
 
     /// The host is known from `now` on, and the triple waits no longer.
     fn admit(&mut self, triple: &Triple, now: Seconds) -> Result<(), Down>;
+
+    /// A known host was here again.
+    fn note(&mut self, host: &str, now: Seconds) -> Result<(), Down>;
+
+    /// The session is over and nobody waits: drops some entries that count no more, and does what else is due.
+    fn tidy(&mut self, policy: &Policy, now: Seconds) -> Result<(), Down>;
 }
 
 /// Why a store cannot be asked.

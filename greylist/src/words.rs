@@ -19,6 +19,10 @@ pub const BAD_CHUNK: &[u8] = b"501 5.5.4 BDAT needs a size and nothing but LAST 
 pub const AMBIGUOUS: &[u8] = b"550 5.5.2 ambiguous end of data\r\n";
 /// The program's replies and the client's commands do not fit together any more.
 pub const OUT_OF_STEP: &[u8] = b"421 4.3.0 lost step with the mail server\r\n";
+/// The program ended where it owed a reply.
+pub const PROGRAM_GONE: &[u8] = b"421 4.3.0 mail server is gone\r\n";
+/// Settings that make no sense; the log says which.
+pub const MISCONFIGURED: &[u8] = b"421 4.3.5 mail server is misconfigured\r\n";
 /// Nobody has said anything for too long.
 pub const TIMEOUT: &[u8] = b"421 4.4.2 timeout\r\n";
 /// The program would not take back the recipients that were refused here.
@@ -28,8 +32,13 @@ pub const REFUSED: &[u8] = b"550 5.7.1 refused by local policy\r\n";
 
 /// Come back in so many seconds (RFC 6647 5: 450; 4.7.1 as everybody's).
 pub fn greylisted(left: Seconds) -> Vec<u8> {
-    let (hours, minutes, seconds) = (left / 3_600, left / 60 % 60, left % 60);
-    format!("450 4.7.1 Greylisted, retry={hours:02}:{minutes:02}:{seconds:02}\r\n").into_bytes()
+    format!("450 4.7.1 Greylisted, retry={}\r\n", clock(left)).into_bytes()
+}
+
+/// Seconds as hours, minutes and seconds: `00:01:00`.
+pub fn clock(seconds: Seconds) -> String {
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}")
 }
 
 /// What is worth a line in the log.

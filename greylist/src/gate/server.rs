@@ -96,6 +96,7 @@ impl Gate {
             (Asked::Command(Auth) | Asked::AuthResponse, _) if reply.code == LOGGED_IN => {
                 self.judge.trust();
             }
+            (Asked::Command(Quit), _) if reply.succeeded() => self.stage = Stage::Over,
             (Asked::Command(StartTls), _) if reply.code == TLS_GO => self.go_blind(out),
             _ => {}
         }

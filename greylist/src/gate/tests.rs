@@ -80,6 +80,7 @@ impl Site {
             host_only: false,
             enforced: self.enforced,
             store: Some(Box::new(self.store.clone())),
+            asks: true,
             clock: Box::new(move || clock.get()),
             report: Box::new(move |event| log.borrow_mut().push(event.to_string())),
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::{Down, Store};
-use crate::triplet::{Known, Seconds, Triple, Waiting};
+use crate::triplet::{Known, Policy, Seconds, Triple, Waiting};
 
 /// Shared like a file; `broken` makes every operation fail, `full` every write.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +72,15 @@ impl Store for Memory {
         content.waiting.remove(triple);
         let known = Known { since: now, last: now };
         content.hosts.entry(triple.host.clone()).or_insert(known).last = now;
+        Ok(())
+    }
+
+    fn note(&mut self, host: &str, now: Seconds) -> Result<(), Down> {
+        self.writable()?.hosts.entry(host.to_owned()).and_modify(|known| known.last = now);
+        Ok(())
+    }
+
+    fn tidy(&mut self, _policy: &Policy, _now: Seconds) -> Result<(), Down> {
         Ok(())
     }
 }

@@ -63,6 +63,12 @@ impl Word {
     }
 }
 
+impl AsRawFd for Word {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 impl Ends {
     fn new(program: OwnedFd) -> Result<Self> {
         Ok(Self {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, geteuid, getresgid, getresuid, mkdir};
 use nix::unistd::{setgroups, setresgid, setresuid, setuid};
 
@@ -42,7 +42,7 @@ impl Identity {
     pub fn from_env(prefix: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let names = [format!("{prefix}_UID"), format!("{prefix}_GID")];
         let [uid, gid] = [number(&names[0], &env)?, number(&names[1], &env)?];
-        let root = geteuid().is_root();
+        let root = is_root();
         match (uid, gid) {
             (Some(_), Some(_)) | (None, None) if !root => Ok(Self::Unchanged),
             (Some(uid), Some(gid)) => Ok(Self::Given(Ids { uid, gid })),
@@ -76,6 +76,11 @@ impl Ids {
     }
 }
 
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
 /// Drops supplementary groups, group and user, and makes sure that root cannot come back.
 pub fn drop_to(ids: Ids) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
@@ -92,10 +97,24 @@ pub fn drop_to(ids: Ids) -> io::Result<()> {
     }
 }
 
+/// Lets nobody else read the files that this process makes from now on.
+pub fn keep_files_private() {
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+}
+
 /// Makes an empty folder of root's the root of this process, which must be root: /run/chainmail-empty, else /var/empty.
 pub fn empty_root() -> io::Result<()> {
     let made = make_and_open(EMPTY).and_then(|folder| enter(&folder));
     made.or_else(|_| enter(&open_folder(FALLBACK)?))
+}
+
+/// Makes an open folder the working folder, and where this process is root also its root folder.
+pub fn enter_folder(folder: &OwnedFd) -> io::Result<()> {
+    fchdir(folder)?;
+    if is_root() {
+        chroot(".")?;
+    }
+    Ok(())
 }
 
 fn make_and_open(path: &str) -> io::Result<OwnedFd> {

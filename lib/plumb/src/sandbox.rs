@@ -33,6 +33,11 @@ impl Profile {
         Self::relay().with(FILES)
     }
 
+    /// Besides, making, reading, writing and locking the files beneath an open folder, as a database does.
+    pub fn database(folder: OwnedFd) -> Self {
+        Self::reader().with(DATABASE).beneath(folder)
+    }
+
     /// Allows more system calls, by number (libc::SYS_...).
     #[must_use]
     pub fn with(mut self, calls: &[i64]) -> Self {
@@ -93,7 +98,9 @@ fn filter(calls: &[i64]) -> Result<BpfProgram> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         calls.iter().map(|&call| (call, Vec::new())).collect();
     let built = rules_with_conditions().and_then(|some| {
-        rules.extend(some);
+        for (call, conditions) in some {
+            rules.entry(call).or_insert(conditions);
+        }
         let arch = TargetArch::try_from(std::env::consts::ARCH)?;
         SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?
             .try_into()
@@ -101,7 +108,7 @@ fn filter(calls: &[i64]) -> Result<BpfProgram> {
     built.map_err(io::Error::other).doing("build the system call filter")
 }
 
-/// Calls of which only one use is allowed.
+/// Calls of which only one use is allowed, unless the profile allows all.
 fn rules_with_conditions()
 -> std::result::Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let code = u64::from(libc::PROT_EXEC.unsigned_abs());
@@ -158,6 +165,28 @@ const RELAY: &[i64] = &[
 /// What std calls to read a file that is open.
 const FILES: &[i64] =
     &[libc::SYS_fstat, libc::SYS_statx, libc::SYS_newfstatat, libc::SYS_lseek, libc::SYS_pread64];
+
+/// What SQLite calls besides, in WAL mode and where it must roll back or recover.
+const DATABASE: &[i64] = &[
+    libc::SYS_openat,
+    libc::SYS_fcntl,
+    libc::SYS_pwrite64,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_ftruncate,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    libc::SYS_faccessat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_getcwd,
+    libc::SYS_geteuid,
+    libc::SYS_clock_nanosleep,
+];
 
 const EMPTY_ROOT: &str = "empty-root";
 const LANDLOCK: &str = "landlock";

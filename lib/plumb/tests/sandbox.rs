@@ -12,12 +12,13 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 
 use common::{FORBIDDEN, child, in_child, root_or_skip, status, without};
 use plumb::die::CONFIGURATION;
 use plumb::fds;
-use plumb::privs::{Identity, OWN_BASE};
+use plumb::privs::{Identity, OWN_BASE, enter_folder, keep_files_private};
 use plumb::process::{Ended, wait};
 use plumb::sandbox::{Profile, confine, lock_in};
 
@@ -116,6 +117,43 @@ fn a_reader_can_read_what_is_open() {
     });
     assert_eq!(ended, Ended::Code(0));
 }
+
+/// A database makes, locks, syncs and cuts its files, and sees no others; as root, the folder is all there is.
+#[test]
+fn a_database_has_its_folder_and_nothing_else() {
+    let folder = std::env::temp_dir().join(format!("plumb-database-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let root = nix::unistd::geteuid().is_root();
+    let ended = in_child(|| {
+        let work = || -> std::io::Result<u8> {
+            let open = OwnedFd::from(File::open(&folder)?);
+            enter_folder(&open)?;
+            keep_files_private();
+            let lacking = lock_in(Profile::database(open), false).map_err(std::io::Error::other)?;
+            let file =
+                File::options().read(true).write(true).create(true).truncate(false).open("log")?;
+            file.write_all_at(b"text", 0)?;
+            file.sync_all()?;
+            file.set_len(2)?;
+            nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETLK(&EVERYTHING))?;
+            std::thread::sleep(std::time::Duration::from_nanos(1));
+            let mine = std::fs::read("log")? == b"te";
+            std::fs::remove_file("log")?;
+            File::create("left")?;
+            let confined = root || !lacking.contains(&"landlock");
+            let outside = ["/etc/passwd", "../../etc/passwd"].map(|path| File::open(path).is_ok());
+            Ok(u8::from(!mine || (confined && outside.contains(&true))))
+        };
+        work().unwrap_or(1)
+    });
+    let mode = std::fs::metadata(folder.join("left")).map(|data| data.mode() & 0o777);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(ended, Ended::Code(0));
+    assert_eq!(mode.unwrap(), 0o600);
+}
+
+const EVERYTHING: libc::flock =
+    libc::flock { l_type: 1, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
 
 /// With the calls allowed, only Landlock stands in the way.
 #[test]

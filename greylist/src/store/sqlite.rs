@@ -1,0 +1,254 @@
+//! An SQLite file in WAL mode: readers never wait, writers only for each other.
+
+mod inspect;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Params, Transaction, TransactionBehavior, params,
+};
+
+pub use inspect::{Counts, Entry};
+
+use super::{Down, Store};
+use crate::triplet::{Known, Policy, Seconds, Triple, Waiting};
+
+/// A file that is open, and how long its session may still wait for it.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+    path: PathBuf,
+    left: Duration,
+    written: bool,
+}
+
+impl Sqlite {
+    /// Opens a store, and makes it where there is no file yet; all that the session waits for it,
+    /// from here to its end, sums up to `patience` at most.
+    pub fn open(path: &Path, patience: Duration) -> Result<Sqlite, Down> {
+        Sqlite::open_by(path, patience, OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    /// As `open`, but an error where there is no file.
+    pub fn open_existing(path: &Path, patience: Duration) -> Result<Sqlite, Down> {
+        Sqlite::open_by(path, patience, OpenFlags::empty())
+    }
+
+    fn open_by(path: &Path, patience: Duration, create: OpenFlags) -> Result<Sqlite, Down> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+        let mut store = Sqlite {
+            connection: down("open", Connection::open_with_flags(path, flags))?,
+            path: path.to_owned(),
+            left: patience,
+            written: false,
+        };
+        store.timed("open", |connection| {
+            // A session must not pay for the checkpoint of the sessions before it: see `tidy`.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.execute_batch(SETTINGS)
+        })?;
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// Makes a new file a store, and refuses other people's files.
+    fn prepare(&mut self) -> Result<(), Down> {
+        match self.kind()? {
+            (APPLICATION, VERSION, _) => Ok(()),
+            (0, 0, 0) => self.create(),
+            (APPLICATION, version, _) => Err(Down(format!("made by another version ({version})"))),
+            _ => Err(Down("not a greylist store".into())),
+        }
+    }
+
+    fn kind(&mut self) -> Result<(i64, i64, i64), Down> {
+        self.timed("read", |connection| {
+            connection.query_row(KIND, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        })
+    }
+
+    fn create(&mut self) -> Result<(), Down> {
+        self.timed("make", |connection| {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            change.execute_batch(SCHEMA)?;
+            change.pragma_update(None, "application_id", APPLICATION)?;
+            change.pragma_update(None, "user_version", VERSION)?;
+            change.commit()
+        })
+    }
+
+    fn find<T>(
+        &mut self,
+        sql: &str,
+        key: impl Params,
+        entry: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Down> {
+        self.timed("look up", |connection| connection.query_row(sql, key, entry).optional())
+    }
+
+    /// Changes the store in one step that no other process comes between.
+    fn write(
+        &mut self,
+        run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
+    ) -> Result<usize, Down> {
+        self.written = true;
+        self.timed("write", |connection| {
+            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let changed = run(&change)?;
+            change.commit()?;
+            Ok(changed)
+        })
+    }
+
+    /// Runs one operation within what is left of the session's patience; time below `UNNOTICED` is work and no wait.
+    fn timed<T>(
+        &mut self,
+        what: &str,
+        run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Down> {
+        if self.left.is_zero() {
+            return Err(Down(format!("unable to {what}: it has been too slow")));
+        }
+        let start = Instant::now();
+        let left = self.left;
+        let connection = &mut self.connection;
+        let done = down(what, connection.busy_timeout(left).and_then(|()| run(connection)));
+        self.left = left.saturating_sub(start.elapsed().saturating_sub(UNNOTICED));
+        done
+    }
+
+    fn checkpoint(&mut self, mode: &str) -> Result<(), Down> {
+        self.timed("checkpoint", |connection| {
+            connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+        })
+    }
+}
+
+impl Store for Sqlite {
+    fn known(&mut self, host: &str) -> Result<Option<Known>, Down> {
+        self.find("SELECT since, last FROM hosts WHERE host = ?1", [host], |row| {
+            Ok(Known { since: seconds(row.get(0)?), last: seconds(row.get(1)?) })
+        })
+    }
+
+    fn waiting(&mut self, triple: &Triple) -> Result<Option<Waiting>, Down> {
+        let key = (&triple.host, &triple.sender, &triple.recipient);
+        self.find(
+            "SELECT first, tries FROM waiting WHERE host = ?1 AND sender = ?2 AND recipient = ?3",
+            key,
+            |row| Ok(Waiting { first: seconds(row.get(0)?), tries: row.get(1)? }),
+        )
+    }
+
+    fn remember(&mut self, triple: &Triple, now: Seconds, oldest: Seconds) -> Result<(), Down> {
+        let Triple { host, sender, recipient } = triple;
+        let entry = params![host, sender, recipient, number(now), number(oldest)];
+        self.write(|change| change.execute(REMEMBER, entry)).map(drop)
+    }
+
+    fn admit(&mut self, triple: &Triple, now: Seconds) -> Result<(), Down> {
+        let Triple { host, sender, recipient } = triple;
+        self.write(|change| {
+            change.execute(ADMIT, params![host, number(now)])?;
+            change.execute(FORGET, params![host, sender, recipient])
+        })
+        .map(drop)
+    }
+
+    fn note(&mut self, host: &str, now: Seconds) -> Result<(), Down> {
+        self.write(|change| change.execute(NOTE, params![host, number(now)])).map(drop)
+    }
+
+    /// Without readers in between, the log of changes would grow for ever: nobody brings it into the file on closing.
+    fn tidy(&mut self, policy: &Policy, now: Seconds) -> Result<(), Down> {
+        if !self.written {
+            return Ok(());
+        }
+        self.left = TIDY_PATIENCE;
+        self.drop_old(policy, now, AT_ONCE)?;
+        if log_size(&self.path) > LOG_LIMIT {
+            // The copying and syncing first, while others write on; then the short rest, for which they wait.
+            self.checkpoint("PASSIVE")?;
+            self.left = TRUNCATE_PATIENCE;
+            self.checkpoint("TRUNCATE")?;
+        }
+        Ok(())
+    }
+}
+
+fn down<T>(what: &str, result: rusqlite::Result<T>) -> Result<T, Down> {
+    result.map_err(|error| Down(format!("unable to {what}: {error}")))
+}
+
+/// SQLite's integers are signed; no clock gets that far.
+fn number(seconds: Seconds) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// A time before 1970 is none of ours: the oldest there is.
+fn seconds(number: i64) -> Seconds {
+    Seconds::try_from(number).unwrap_or(0)
+}
+
+fn log_size(path: &Path) -> u64 {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).map_or(0, |data| data.len())
+}
+
+/// Without mmap a file that is cut short is an error and no death; without a journal on disk nothing else is opened.
+const SETTINGS: &str = "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 0;";
+
+const KIND: &str = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version";
+
+const SCHEMA: &str = "
+CREATE TABLE hosts (
+    host TEXT PRIMARY KEY, since INTEGER NOT NULL, last INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX hosts_by_last ON hosts (last);
+CREATE TABLE waiting (
+    host TEXT, sender TEXT, recipient TEXT, first INTEGER NOT NULL, tries INTEGER NOT NULL,
+    PRIMARY KEY (host, sender, recipient)
+) WITHOUT ROWID;
+CREATE INDEX waiting_by_first ON waiting (first);
+";
+
+const REMEMBER: &str = "
+INSERT INTO waiting (host, sender, recipient, first, tries) VALUES (?1, ?2, ?3, ?4, 1)
+ON CONFLICT DO UPDATE SET
+    tries = iif(first BETWEEN ?5 AND ?4, tries + 1, 1),
+    first = iif(first BETWEEN ?5 AND ?4, first, ?4)
+";
+
+const ADMIT: &str = "
+INSERT INTO hosts (host, since, last) VALUES (?1, ?2, ?2) ON CONFLICT DO UPDATE SET last = ?2
+";
+
+const FORGET: &str = "DELETE FROM waiting WHERE host = ?1 AND sender = ?2 AND recipient = ?3";
+
+const NOTE: &str = "UPDATE hosts SET last = ?2 WHERE host = ?1";
+
+/// "grey"
+const APPLICATION: i64 = 0x6772_6579;
+const VERSION: i64 = 1;
+
+/// What one operation may take without being called a wait.
+const UNNOTICED: Duration = Duration::from_millis(10);
+
+/// After the session nobody waits, but the process should end.
+const TIDY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many old entries of each kind one session drops: more than it can have made, on average.
+const AT_ONCE: u32 = 20;
+
+/// Whoever truncates the log makes other writers wait; far less than their patience.
+const TRUNCATE_PATIENCE: Duration = Duration::from_millis(30);
+
+/// When the log of changes has this many bytes a session brings it into the file. A process that
+/// finds nobody else at the store reads the whole log first: 1 ms for this much.
+const LOG_LIMIT: u64 = 1_048_576;
