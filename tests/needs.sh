@@ -44,8 +44,7 @@ need_rust() {
 # Builds what cargo's options name as it is to be installed, static, and sets $bin to its folder.
 build_release() {
   host=$(rustc -vV | sed -n 's/^host: //p')
-  RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target "$host" \
-    -p starttls-wrap -p recordio-tls -p smtpd -p queue-maildir
+  RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target "$host" "$@"
   # shellcheck disable=SC2034 # read by who sourced this
   bin=${CARGO_TARGET_DIR:-$PWD/target}/$host/release
 }
