@@ -1,4 +1,5 @@
-//! Every run script and unit in examples/ is executed as it is printed, but for the port, the account and the two folders.
+//! Every run script and unit in examples/, and the one in README.md, is executed as it is printed, but for the port, the account and
+//! the folders.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,6 +28,24 @@ fn runit() {
 fn s6() {
     if programs::debian("s6-supervise", "s6") {
         supervised("s6", "s6-setuidgid qmaild", &["s6-supervise"], &["s6-svc", "-dx"]);
+    }
+}
+
+#[test]
+fn the_run_script_of_the_readme() {
+    let readme = read("../README.md");
+    let (_, script) = readme.split_once("    #!/bin/sh\n").expect("a run script");
+    let script: Vec<&str> = script.lines().map_while(|line| line.strip_prefix("    ")).collect();
+    assert_eq!(script.len(), 5, "its lines, the first not counted");
+    let text = edit(
+        &format!("#!/bin/sh\n{}\n", script.join("\n")),
+        &[
+            ("/usr/local/bin/queue-maildir", "$QMAILQUEUE"),
+            ("/var/qmail/inbox", "/var/qmail/Maildir"),
+        ],
+    );
+    if programs::debian("supervise", "daemontools") {
+        serve("smtp", &text, "setuidgid qmaild", &["supervise"], &["svc", "-dx"]);
     }
 }
 
@@ -122,26 +141,31 @@ fn deliver(kind: &str, mut client: Client) {
 /// Runs the three services of `suite` under its supervisor, delivers to each, and stops it with `stop`.
 fn supervised(suite: &str, account: &str, start: &[&str], stop: &[&str]) {
     for kind in KINDS {
-        let folder = Folder::new();
-        folder.certificate("cert", Key::P256, &[NAME]);
-        fs::rename(folder.path("cert.key"), folder.path("key.pem")).expect("rename the key");
-        let address = format!("0 {}", port(kind));
-        let home = folder.text("");
-        let text = edit(
-            &read(&format!("{suite}/{kind}/run")),
-            &[
-                (&address, "127.0.0.1 0"),
-                (account, &ours(account)),
-                ("/etc/chainmail/", &home),
-                ("/var/qmail/", &home),
-            ],
-        );
-        fs::create_dir(folder.path("service")).expect("make the service's folder");
-        folder.script("service/run", &text);
-        let service = Service::start(folder, start, stop);
-        deliver(kind, Client::connect(service.address(), &service.folder.path("ca.pem")));
-        assert_eq!(fs::read_dir(service.folder.path("Maildir/new")).expect("read").count(), 1);
+        serve(kind, &read(&format!("{suite}/{kind}/run")), account, start, stop);
     }
+}
+
+/// Runs one service under its supervisor, delivers to it, and stops it with `stop`.
+fn serve(kind: &str, script: &str, account: &str, start: &[&str], stop: &[&str]) {
+    let folder = Folder::new();
+    folder.certificate("cert", Key::P256, &[NAME]);
+    fs::rename(folder.path("cert.key"), folder.path("key.pem")).expect("rename the key");
+    let address = format!("0 {}", port(kind));
+    let home = folder.text("");
+    let text = edit(
+        script,
+        &[
+            (&address, "127.0.0.1 0"),
+            (account, &ours(account)),
+            ("/etc/chainmail/", &home),
+            ("/var/qmail/", &home),
+        ],
+    );
+    fs::create_dir(folder.path("service")).expect("make the service's folder");
+    folder.script("service/run", &text);
+    let service = Service::start(folder, start, stop);
+    deliver(kind, Client::connect(service.address(), &service.folder.path("ca.pem")));
+    assert_eq!(fs::read_dir(service.folder.path("Maildir/new")).expect("read").count(), 1);
 }
 
 /// A service under its supervisor; ended, with all it has started, on drop.
