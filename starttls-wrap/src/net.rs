@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 use plumb::fds::{close_all_but, no_delay};
@@ -82,15 +82,17 @@ struct Connection<'a> {
 impl Connection<'_> {
     fn serve(&mut self, clear: Option<OwnedFd>, inside: Option<OwnedFd>) -> io::Result<()> {
         let mut out = Outbox::default();
+        let (connected, was_clear) = (after(HANDSHAKE_TIME), clear.is_some());
         let (wrap, kept) = match clear {
             Some(program) if self.clear_phase(&program)? => match self.policy.keep {
                 true => (Wrap::with_kept_program(self.policy, &mut out), Some(program)),
                 false => (Wrap::after_starttls(self.policy), None),
             },
-            None if self.first_bytes()? => (Wrap::in_tls(self.policy), None),
+            None if self.first_bytes(connected)? => (Wrap::in_tls(self.policy), None),
             _ => return Ok(()),
         };
-        let Some(tls) = self.handshake()? else { return Ok(()) };
+        let deadline = if was_clear { after(HANDSHAKE_TIME) } else { connected };
+        let Some(tls) = self.handshake(deadline)? else { return Ok(()) };
         match kept.or(inside) {
             Some(program) => self.tls_phase(&program, tls, wrap, out),
             None => Ok(()),
@@ -125,13 +127,13 @@ impl Connection<'_> {
     /// Sends the 220 and nothing else.
     fn grant(&mut self, out: &mut Outbox) -> io::Result<bool> {
         out.client.extend_from_slice(replies::READY);
-        self.flush(&mut out.client)
+        self.flush(&mut out.client, after(HANDSHAKE_TIME))
     }
 
     /// Waits for the first byte of a client that begins with TLS, so that no key is touched for nothing.
-    fn first_bytes(&mut self) -> io::Result<bool> {
+    fn first_bytes(&mut self, deadline: Instant) -> io::Result<bool> {
         let input = io::stdin();
-        if !wait(input.as_fd(), PollFlags::POLLIN, after(HANDSHAKE_TIME))? {
+        if !wait(input.as_fd(), PollFlags::POLLIN, deadline)? {
             self.log.line("tls failed from=client reason=silence");
             return Ok(false);
         }
@@ -146,7 +148,7 @@ impl Connection<'_> {
     }
 
     /// The handshake; none if it failed, and then the client has been told.
-    fn handshake(&mut self) -> io::Result<Option<(Tls, Vec<u8>)>> {
+    fn handshake(&mut self, deadline: Instant) -> io::Result<Option<(Tls, Vec<u8>)>> {
         let mut plain = Vec::new();
         let mut tls = match Tls::new(Arc::clone(&self.holder)) {
             Ok(tls) => tls,
@@ -155,7 +157,7 @@ impl Connection<'_> {
                 return Ok(None);
             }
         };
-        match self.shake_hands(&mut tls, &mut plain)? {
+        match self.shake_hands(&mut tls, &mut plain, deadline)? {
             Ok(()) => {}
             Err(reason) => {
                 self.log.line(format_args!("tls failed {reason}"));
@@ -177,8 +179,8 @@ impl Connection<'_> {
         &mut self,
         tls: &mut Tls,
         plain: &mut Vec<u8>,
+        deadline: Instant,
     ) -> io::Result<std::result::Result<(), String>> {
-        let deadline = after(HANDSHAKE_TIME);
         let (mut buffer, mut out) = (vec![0; RECORD], Vec::new());
         loop {
             let input = io::stdin();
@@ -193,7 +195,7 @@ impl Connection<'_> {
             };
             let result = tls.receive(received, plain);
             tls.outgoing(&mut out);
-            let sent = self.flush(&mut out)?;
+            let sent = self.flush(&mut out, deadline)?;
             match result {
                 Err(failure) => {
                     self.client.finish();
@@ -243,8 +245,7 @@ impl Connection<'_> {
     }
 
     /// Writes everything; false if the client takes it no more.
-    fn flush(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
-        let deadline = after(HANDSHAKE_TIME);
+    fn flush(&mut self, bytes: &mut Vec<u8>, deadline: Instant) -> io::Result<bool> {
         let output = io::stdout();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
