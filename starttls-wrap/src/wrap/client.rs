@@ -12,7 +12,7 @@ impl Wrap {
         let expect = self.dialogue.expects();
         match self.client.next(expect) {
             None => {
-                out.hang_up |= self.client_ended && expect != Expect::Nothing;
+                self.nothing_left(expect, out);
                 return false;
             }
             Some(_) if matches!(self.greeting, Greeting::Refusal(_)) => self.refuse_all(out),
@@ -44,6 +44,17 @@ impl Wrap {
             }
         }
         true
+    }
+
+    /// Passes the client's end on once nothing of what it said is held any more.
+    fn nothing_left(&mut self, expect: Expect, out: &mut Outbox) {
+        if !self.client_ended {
+            return;
+        }
+        out.hang_up |= expect != Expect::Nothing || self.client.is_empty();
+        if matches!(self.greeting, Greeting::Refusal(_)) {
+            self.end(b"", out);
+        }
     }
 
     fn command(&mut self, line: &[u8], out: &mut Outbox) {
