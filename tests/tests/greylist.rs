@@ -1,0 +1,517 @@
+//! greylist in the chain: who waits, who passes, what becomes of the store, and who holds what.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use chain_tests::folder::{NAME, ORDINARY};
+use chain_tests::programs::{needs_root, root};
+use chain_tests::server::Builder;
+use chain_tests::session::holds;
+use chain_tests::{Client, Process, Server, programs, until};
+
+const GREYLIST: &str = "greylist setuidgid nobody smtpd";
+const BEHIND_TLS: &str = "starttls-wrap greylist setuidgid nobody smtpd";
+
+/// The chain with a store in a folder of the ordinary user's; whoever comes back at once may come in.
+fn greylist(chain: &str) -> Builder {
+    let server = Server::new(chain).env("GREYLIST_DELAY", "0");
+    fs::create_dir(server.folder.path("grey")).expect("make the store's folder");
+    if root() {
+        server.folder.give("grey");
+    }
+    let store = server.folder.text("grey/store");
+    server.env("GREYLIST_DB", &store)
+}
+
+fn postmaster() -> String {
+    format!("postmaster@{NAME}")
+}
+
+/// MAIL, RCPT and DATA, pipelined; gives their replies.
+fn try_mail(client: &mut Client, sender: &str) -> [String; 3] {
+    let recipient = postmaster();
+    client.send(format!("MAIL FROM:<{sender}>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n"));
+    [(); 3].map(|()| client.reply())
+}
+
+fn assert_grey(replies: &[String; 3]) {
+    assert!(replies[0].starts_with("250 "), "{replies:?}");
+    for reply in &replies[1..] {
+        assert!(reply.starts_with("450 4.7.1 Greylisted, retry=00:00:0"), "{replies:?}");
+    }
+}
+
+fn greet(server: &Server) -> Client {
+    let mut client = server.connect();
+    client.reply();
+    client.expect("EHLO client.test", "250");
+    client
+}
+
+/// Runs greylistctl on the server's store.
+fn ctl(server: &Server, words: &[&str]) -> String {
+    let output = Command::new(programs::folder().join("greylistctl"))
+        .args(["-f", &server.folder.text("grey/store")])
+        .args(words)
+        .output()
+        .expect("greylistctl");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Delayed, let in when it comes back, and then left alone.
+fn three_visits(server: &Server, connect: impl Fn(&Server) -> Client) {
+    let mut first = connect(server);
+    assert_grey(&try_mail(&mut first, "sender@client.test"));
+    assert_grey(&try_mail(&mut first, "another@client.test"));
+    first.expect("NOOP", "250");
+    first.expect("QUIT", "221");
+    first.closed();
+    assert!(server.mails().is_empty());
+    let mut second = connect(server);
+    assert!(second.deliver("Subject: again\r\n\r\ntext\r\n").starts_with("250 "));
+    second.expect("QUIT", "221");
+    server.logged("passed host=");
+    let mut third = connect(server);
+    server.logged("left-alone why=known host=");
+    let left = until("the lookup's end", || {
+        let sessions = server.sessions();
+        sessions.iter().all(|process| process.name != "greylist").then_some(sessions)
+    });
+    assert!(left.iter().any(|process| process.name == "smtpd"), "{left:?}");
+    assert!(third.deliver("Subject: third\r\n\r\ntext\r\n").starts_with("250 "));
+    third.expect("QUIT", "221");
+    third.closed();
+    assert_eq!(server.mails().len(), 2);
+    server.idle();
+}
+
+// Issue 6: "Behind starttls-wrap the same inside STARTTLS and on 465."
+#[test]
+fn in_clear_inside_starttls_and_from_the_first_byte() {
+    let immediate = BEHIND_TLS.replace("starttls-wrap", "starttls-wrap -i");
+    for server in [
+        greylist(GREYLIST),
+        greylist(GREYLIST).ordinary(),
+        greylist(GREYLIST).ipv6(),
+        greylist(GREYLIST).softlimit(20_000_000),
+        greylist(BEHIND_TLS),
+    ] {
+        three_visits(&server.start(), greet);
+    }
+    three_visits(&greylist(BEHIND_TLS).start(), |server| {
+        let mut client = greet(server);
+        client.starttls();
+        client.expect("EHLO client.test", "250");
+        client
+    });
+    three_visits(&greylist(&immediate).start(), |server| {
+        let mut client = server.connect();
+        client.handshake();
+        client.reply();
+        client.expect("EHLO client.test", "250");
+        client
+    });
+}
+
+/// The relay of the only session, and the program it relays for.
+fn relay(server: &Server) -> (Process, Process) {
+    until("a relay", || {
+        let sessions = server.sessions();
+        let program = sessions.iter().find(|process| process.name == "smtpd")?.clone();
+        let relay = sessions.iter().find(|process| process.parent == program.pid)?.clone();
+        Some((relay, program))
+    })
+}
+
+// DESIGN 2, "Who holds what": relay child: client side on 0 and 1, log, program side, its store; 2: "locked in", "runs as the owner of
+// the store's folder"
+#[test]
+fn what_the_relay_holds_and_who_it_is() {
+    let server = greylist(GREYLIST).start();
+    let mut client = greet(&server);
+    let (relay, program) = relay(&server);
+    let store = server.folder.path("grey/store");
+    let store = if root() { "/store".into() } else { store.to_string_lossy().into_owned() };
+    let held = holds(&relay).replace(&server.folder.text("grey/store"), &store);
+    assert_eq!(
+        held,
+        format!("0 client, 1 client, 2 log, {store}, {store}-shm, {store}-wal, program")
+    );
+    // What whoever started tcpserver left open may come behind.
+    let held = holds(&program);
+    assert!(held.starts_with("0 program, 1 program, 2 log") && !held.contains("store"), "{held}");
+    assert_eq!(program.descriptors()[&0], program.descriptors()[&1]);
+    assert_eq!(relay.status("NoNewPrivs").as_deref(), Some("1"));
+    assert_eq!(relay.status("Seccomp").as_deref(), Some("2"));
+    assert_eq!(program.status("NoNewPrivs").as_deref(), Some("0"));
+    if root() {
+        assert_eq!(relay.uid(), ORDINARY);
+        let folder = fs::read_link(format!("/proc/{}/root", relay.pid)).expect("its root");
+        assert_eq!(folder, fs::canonicalize(server.folder.path("grey")).expect("the folder"));
+    }
+    let mode = fs::metadata(server.folder.path("grey/store")).expect("a store").permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    client.expect("QUIT", "221");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_relay_that_tries_more_than_it_may_is_killed() {
+    use chain_tests::inject::{Outcome, syscall};
+    if !needs_root() {
+        return;
+    }
+    let server = greylist(GREYLIST).start();
+    for call in [
+        libc::SYS_socket,
+        libc::SYS_connect,
+        libc::SYS_execve,
+        libc::SYS_ptrace,
+        libc::SYS_clone,
+        libc::SYS_kill,
+        libc::SYS_prctl,
+        libc::SYS_setuid,
+        libc::SYS_chroot,
+    ] {
+        let mut client = greet(&server);
+        let outcome = syscall(relay(&server).0.pid, call, [0; 3]);
+        assert_eq!(outcome, Outcome::Killed(nix::sys::signal::Signal::SIGSYS), "{call}");
+        client.rest();
+        server.idle();
+    }
+}
+
+/// The first session of a server whose store does not work: mail passes, and the log says why in one line.
+fn passes_with_one_line(server: &Server, reason: &str) {
+    let mut client = greet(server);
+    for _ in 0..2 {
+        let reply = client.deliver("Subject: passes\r\n\r\ntext\r\n");
+        assert!(reply.starts_with("250 "), "{}", client.transcript());
+    }
+    client.expect("QUIT", "221");
+    server.idle();
+    let log = server.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("store-down")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains(reason), "not {reason}: {}", lines[0]);
+    assert_eq!(server.mails().len(), 2);
+}
+
+// Issue 6: "A store file that is missing, read-only, damaged, or on a full disk: mail passes, one log line each."
+#[test]
+fn a_store_whose_folder_is_missing() {
+    let server = greylist(GREYLIST);
+    fs::remove_dir(server.folder.path("grey")).expect("remove the store's folder");
+    passes_with_one_line(&server.start(), "No such file or directory");
+}
+
+#[test]
+fn a_store_that_is_read_only() {
+    let server = greylist(GREYLIST);
+    let folder = server.folder.path("grey");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).expect("chmod");
+    passes_with_one_line(&server.start(), "unable to open database file");
+
+    let server = greylist(GREYLIST).start();
+    assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
+    server.idle();
+    let store = server.folder.path("grey/store");
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o444)).expect("chmod");
+    for log in ["grey/store-wal", "grey/store-shm"] {
+        let path = server.folder.path(log);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o444)).expect("chmod");
+    }
+    passes_with_one_line(&server, "readonly");
+}
+
+#[test]
+fn a_store_that_is_damaged() {
+    let server = greylist(GREYLIST);
+    server.folder.write("grey/store", "this was never a database\n".repeat(1_000));
+    if root() {
+        server.folder.give("grey");
+    }
+    passes_with_one_line(&server.start(), "file is not a database");
+}
+
+/// A small file system that is unmounted again.
+struct Disk(String);
+
+impl Disk {
+    fn mount(folder: String, options: &str) -> Option<Disk> {
+        let mounted = run("mount", &["-t", "tmpfs", "-o", options, "none", &folder]);
+        if mounted { Some(Disk(folder)) } else { programs::skip("no tmpfs may be mounted here") }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        assert!(run("umount", &["-l", &self.0]));
+    }
+}
+
+fn run(program: &str, words: &[&str]) -> bool {
+    Command::new(program).args(words).status().expect("mount").success()
+}
+
+#[test]
+fn a_store_on_a_full_disk() {
+    if !needs_root() {
+        return;
+    }
+    let server = greylist(GREYLIST);
+    let disk = Disk::mount(server.folder.text("grey"), "size=128k,mode=755");
+    if disk.is_none() {
+        return;
+    }
+    server.folder.give("grey");
+    let server = server.start();
+    // A session that works makes the store; then the rest of the disk is taken.
+    assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
+    server.idle();
+    assert!(fs::write(server.folder.path("grey/filler"), vec![0; 1 << 20]).is_err());
+    let mut client = greet(&server);
+    let [mail, rcpt, data] = try_mail(&mut client, "new@client.test");
+    assert!(mail.starts_with("250 ") && rcpt.starts_with("250 "), "{rcpt}");
+    assert!(data.starts_with("354 "), "{data}");
+    client.send("text\r\n.\r\n");
+    assert!(client.reply().starts_with("250 "));
+    client.expect("QUIT", "221");
+    server.idle();
+    let log = server.log();
+    assert_eq!(log.matches("store-down").count(), 1, "{log}");
+    assert!(log.contains("disk is full"), "{log}");
+}
+
+// greylite's defect 16: a database that cannot be opened shuts out all mail. Here the folder's owner is the only thing that must be right.
+#[test]
+fn what_is_set_up_wrongly_is_said_to_client_and_log() {
+    let refused = |server: Builder, reason: &str| {
+        let server = server.start();
+        let mut client = server.connect();
+        client.play("S: 421 4.3.5 *\n-- end");
+        let line = server.logged("greylist: fatal: ");
+        assert!(line.contains(reason), "{line}");
+        server.idle();
+    };
+    refused(greylist(GREYLIST).without("GREYLIST_DB"), "GREYLIST_DB is not set");
+    refused(greylist(GREYLIST).env("GREYLIST_DB", "redis://cache/"), "not supported yet");
+    refused(greylist(GREYLIST).env("GREYLIST_DELAY", "soon"), "GREYLIST_DELAY is no number");
+    let server = greylist(GREYLIST).file("rules", "pass network 192.0.2.0/24\nshrug\n");
+    let rules = server.folder.text("rules");
+    refused(server.env("GREYLIST_RULES", &rules), "/rules: line 2: no such action: shrug");
+    if root() {
+        let server = greylist(GREYLIST);
+        let store = server.folder.text("store");
+        refused(server.env("GREYLIST_DB", &store), "belongs to root");
+    }
+}
+
+#[test]
+fn exit_codes_tell_configuration_from_failure() {
+    let greylist = programs::folder().join("greylist");
+    let run = |words: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(&greylist);
+        command.args(words).env_clear().envs(environment.iter().copied());
+        command.output().expect("greylist").status.code()
+    };
+    assert_eq!(run(&[], &[]), Some(100));
+    assert_eq!(run(&["-x", "true"], &[]), Some(100));
+    assert_eq!(run(&["/bin/true"], &[]), Some(100));
+    assert_eq!(run(&["/bin/true"], &[("GREYLIST", "0")]), Some(0));
+    assert_eq!(run(&["/bin/false"], &[("RELAYCLIENT", "")]), Some(1));
+    assert_eq!(run(&["/nonexistent"], &[("GREYLIST", "0")]), Some(111));
+}
+
+#[test]
+fn switched_off_for_a_client_it_is_not_there_at_all() {
+    for (name, value) in [("GREYLIST", "0"), ("RELAYCLIENT", "")] {
+        let server = greylist(GREYLIST).env(name, value).start();
+        let mut client = greet(&server);
+        let sessions = server.sessions();
+        assert_eq!(sessions.len(), 1, "{sessions:?}");
+        assert!(client.deliver("text\r\n").starts_with("250 "));
+        assert!(!server.folder.path("grey/store").exists());
+    }
+}
+
+#[test]
+fn log_only_mode_lets_everything_pass() {
+    let server = greylist(GREYLIST).env("GREYLIST", "log").start();
+    let mut client = greet(&server);
+    assert!(client.deliver("text\r\n").starts_with("250 "));
+    server
+        .logged("would-delay host=127.0.0.0/24 from=<sender@client.test> to=<postmaster@mx.test>");
+}
+
+// DESIGN 5: "Host key by name where GREYLIST_HOST=1 asserts that it is verified, so that pools of senders pass."
+#[test]
+fn the_machines_of_a_pool_are_one_sender_where_names_are_verified() {
+    for (verified, host) in [("1", "pool.example.com"), ("0", "127.0.0.0/24")] {
+        let chain = format!("env TCPREMOTEHOST=out-17.pool.example.com {GREYLIST}");
+        let server = greylist(&chain).env("GREYLIST_HOST", verified).start();
+        assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
+        server.logged(&format!("delayed host={host} "));
+    }
+}
+
+// DESIGN 3: SASLFD's login, 235, is what counts; here said by a program that takes every password.
+#[test]
+fn a_login_is_believed_and_an_attempt_is_not() {
+    const PARROT: &str = "#!/bin/sh
+printf '220 parrot\\r\\n'
+while read -r line; do
+  case $line in
+    AUTH*PLAIN*good*) printf '235 ok\\r\\n' ;;
+    AUTH*) printf '334 \\r\\n'; read -r _; printf '501 cancelled\\r\\n' ;;
+    DATA*) printf '354 go\\r\\n' ;;
+    Q*) printf '221 bye\\r\\n'; exit ;;
+    *) printf '250 ok\\r\\n' ;;
+  esac
+done
+";
+    let server = greylist("greylist ./parrot");
+    server.folder.script("parrot", PARROT);
+    let server = server.start();
+    let mut client = server.connect();
+    client.reply();
+    client.expect("AUTH PLAIN", "334");
+    client.expect("*", "501");
+    assert_grey(&try_mail(&mut client, "sender@client.test"));
+    client.expect("AUTH PLAIN good", "235");
+    client.expect("MAIL FROM:<sender@client.test>", "250");
+    client.expect("RCPT TO:<somebody@else.test>", "250");
+    client.expect("DATA", "354");
+    server.logged("left-alone why=authenticated");
+}
+
+// greylite's defects 9, 17 and 18: an alarm left on, O_NONBLOCK on the client's socket, a half-close that kills replies.
+#[test]
+fn nothing_is_left_on_the_program_or_the_clients_socket() {
+    const WITNESS: &str = "#!/usr/bin/env python3
+import os, signal, sys
+left = signal.alarm(0)
+masked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+ignored = [s for s in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM) if signal.getsignal(s) == signal.SIG_IGN and s != signal.SIGPIPE]
+print('witness: alarm=%d masked=%d ignored=%d' % (left, len(masked), len(ignored)), file=sys.stderr)
+os.execvp(sys.argv[1], sys.argv[1:])
+";
+    if !programs::debian("python3", "python3") {
+        return;
+    }
+    let server = greylist("greylist ./witness setuidgid nobody smtpd");
+    server.folder.script("witness", WITNESS);
+    let server = server.start();
+    let mut client = greet(&server);
+    server.logged("witness: alarm=0 masked=0 ignored=0");
+    let (relay, program) = relay(&server);
+    for process in [&relay, &program] {
+        for number in [0, 1] {
+            let text = fs::read_to_string(format!("/proc/{}/fdinfo/{number}", process.pid));
+            let text = text.expect("its descriptor");
+            let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
+            let flags = i32::from_str_radix(flags.trim(), 8).expect("octal");
+            assert_eq!(flags & libc::O_NONBLOCK, 0, "{text}");
+        }
+    }
+    client.send("NOOP\r\nVRFY x\r\nNOOP\r\n");
+    client.half_close();
+    for expected in ["250", "252", "250"] {
+        assert!(client.reply().starts_with(expected), "{}", client.transcript());
+    }
+    client.closed();
+}
+
+// DESIGN 2: "Program gone where a reply is due: 421 4.3.0."
+#[test]
+fn a_program_that_is_not_there_or_dies_leaves_a_word() {
+    let server = greylist("greylist ./missing").start();
+    server.connect().play("S: 421 4.3.0 *\n-- end");
+    server.logged("unable to run ./missing");
+    let server = greylist(GREYLIST).start();
+    let mut client = greet(&server);
+    let (_, program) = relay(&server);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(program.pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .expect("kill the program");
+    client.closed();
+}
+
+/// A relay that dies takes its session with it, and nothing else.
+#[test]
+fn a_relay_that_is_killed_ends_its_session() {
+    let server = greylist(GREYLIST).start();
+    let mut client = greet(&server);
+    assert_grey(&try_mail(&mut client, "sender@client.test"));
+    let (relay, _) = relay(&server);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(relay.pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .expect("kill the relay");
+    client.rest();
+    server.idle();
+    assert!(greet(&server).deliver("text\r\n").starts_with("250 "));
+}
+
+#[test]
+fn the_administrator_sees_and_changes_the_store() {
+    let server = greylist(GREYLIST).start();
+    let mut client = greet(&server);
+    assert_grey(&try_mail(&mut client, "Sender+x@Client.test"));
+    let list = ctl(&server, &["list"]);
+    let start =
+        "waiting 127.0.0.0/24 from=<sender@client.test> to=<postmaster@mx.test> since=00:00:";
+    assert!(list.starts_with(start) && list.ends_with(" attempts=1\n"), "{list}");
+    assert_eq!(ctl(&server, &["remove", "127.0.0.9"]), "removed 127.0.0.0/24 entries=1\n");
+    assert_grey(&try_mail(&mut client, "sender@client.test"));
+    assert_eq!(ctl(&server, &["add", "127.0.0.1", "pool.example.com", "2001:db8::1"]), "");
+    let list = ctl(&server, &["list"]);
+    for host in ["127.0.0.0/24", "2001:db8::/64", "pool.example.com"] {
+        assert!(list.contains(&format!("known {host} since=00:00:")), "{list}");
+    }
+    assert!(ctl(&server, &["stats"]).starts_with("known=3 "));
+    assert_eq!(ctl(&server, &["expire"]), "expired entries=0\n");
+    // A session that began as unknown sees it too.
+    assert!(client.deliver("text\r\n").starts_with("250 "));
+}
+
+// Issue 6: "swaks shows 450 and later 250"
+#[test]
+fn swaks_is_told_to_come_back_and_comes_in() {
+    if !programs::debian("swaks", "swaks libnet-ssleay-perl") {
+        return;
+    }
+    for (chain, options) in [
+        (GREYLIST.to_owned(), &[][..]),
+        (GREYLIST.to_owned(), &["--pipeline"]),
+        (BEHIND_TLS.to_owned(), &["-tls"]),
+        (BEHIND_TLS.to_owned(), &["-tls", "--pipeline"]),
+        (BEHIND_TLS.replace("starttls-wrap", "starttls-wrap -i"), &["-tls-on-connect"]),
+    ] {
+        let server = greylist(&chain).start();
+        let swaks = || {
+            let output = Command::new("timeout")
+                .args(["60", "swaks", "--server", &server.address().to_string()])
+                .args(["--from", "sender@client.test", "--to", &postmaster()])
+                .args(options)
+                .output()
+                .expect("swaks");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let said = swaks();
+        assert!(
+            said.contains("450 4.7.1 Greylisted, retry=00:00:01"),
+            "{chain} {options:?} {said}"
+        );
+        assert!(server.mails().is_empty());
+        let said = swaks();
+        assert!(said.contains("250 2.0.0 ok"), "{chain} {options:?} {said}");
+        assert_eq!(server.mails().len(), 1);
+    }
+}
