@@ -89,10 +89,11 @@ impl Session {
         let mut out = Outbox::default();
         let ending =
             relay(&mut client, &mut program, None, &mut recorder, &mut out).doing("poll")?;
-        if !recorder.handed_over() {
+        let ours = !recorder.handed_over();
+        recorder.finish(ending);
+        if ours {
             client.finish();
         }
-        recorder.finish(ending);
         Ok(())
     }
 

@@ -64,10 +64,12 @@ impl Recorder {
     fn ended(&mut self, from: Side, out: &mut Outbox) {
         match from {
             Side::Client => out.hang_up = true,
-            Side::Server => {
+            // The socket itself is still in use by others.
+            Side::Server if self.watch.handed_over() => {
                 out.stop = true;
                 self.stopping = true;
             }
+            Side::Server => out.half_close = true,
         }
         self.write();
     }

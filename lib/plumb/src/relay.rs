@@ -51,6 +51,8 @@ pub struct Outbox {
     pub hang_up: bool,
     /// The relay is over once the client has its bytes.
     pub stop: bool,
+    /// The program says nothing more: tell the client so once it has its bytes; over when the program reads no more either.
+    pub half_close: bool,
 }
 
 /// Why a relay is over.
@@ -138,7 +140,7 @@ impl<'fd> End<'fd> {
         let deadline = after(LINGER);
         let mut buffer = vec![0; BLOCK];
         let mut left = BLOCK;
-        while self.readable && left > 0 {
+        while self.readable && self.input_is_socket && left > 0 {
             if !matches!(wait(self.input, PollFlags::POLLIN, deadline), Ok(true)) {
                 return;
             }
@@ -177,6 +179,11 @@ pub fn relay(
             return Ok(ending);
         }
         let ready = state.poll(client, server, middle, out)?;
+        if ready.server_gone {
+            // Nobody is left to hear the client.
+            server.writable = false;
+            continue;
+        }
         state.send(client, server, out, &ready);
         if ready.client_in
             && let Err(error) = take(Side::Client, client, &mut buffer, middle, out)
@@ -213,11 +220,17 @@ struct Ready {
     server_in: bool,
     server_out: bool,
     alarm: bool,
+    server_gone: bool,
 }
 
 impl Ready {
     fn any(&self) -> bool {
-        self.client_in || self.client_out || self.server_in || self.server_out || self.alarm
+        self.client_in
+            || self.client_out
+            || self.server_in
+            || self.server_out
+            || self.alarm
+            || self.server_gone
     }
 }
 
@@ -232,6 +245,9 @@ impl State<'_> {
         self.send(client, server, out, &sockets);
         if out.hang_up && out.server.is_empty() {
             server.shut_down_output();
+        }
+        if out.half_close && out.client.is_empty() {
+            client.shut_down_output();
         }
     }
 
@@ -280,7 +296,8 @@ impl State<'_> {
     }
 
     fn over(&mut self, client: &End<'_>, server: &End<'_>, out: &Outbox) -> Option<Ending> {
-        let nobody = !client.writable && !server.readable;
+        let listens = out.half_close && client.readable && server.writable;
+        let nobody = !client.writable && !server.readable && !listens;
         if !(nobody || out.stop && out.client.is_empty()) {
             return None;
         }
@@ -308,6 +325,9 @@ impl State<'_> {
             from_server.then(|| PollFd::new(server.input, PollFlags::POLLIN)),
             (!out.server.is_empty()).then(|| PollFd::new(server.output, PollFlags::POLLOUT)),
             self.watch.map(|watch| PollFd::new(watch, PollFlags::POLLIN)),
+            // POLLHUP needs no asking: the program has closed its socket altogether.
+            (out.half_close && server.writable)
+                .then(|| PollFd::new(server.output, PollFlags::empty())),
         ];
         let mut fds: Vec<PollFd<'_>> = wanted.iter().flatten().cloned().collect();
         match poll(&mut fds, until(self.deadline)) {
@@ -325,6 +345,7 @@ impl State<'_> {
             server_in: next(),
             server_out: next(),
             alarm: next(),
+            server_gone: next(),
         })
     }
 }
@@ -432,6 +453,7 @@ mod tests {
     /// Passes everything on, and answers a silence.
     struct Copy {
         patience: Duration,
+        half_close: bool,
     }
 
     impl Middle for Copy {
@@ -444,6 +466,7 @@ mod tests {
         fn eof(&mut self, from: Side, out: &mut Outbox) {
             match from {
                 Side::Client => out.hang_up = true,
+                Side::Server if self.half_close => out.half_close = true,
                 Side::Server => out.stop = true,
             }
         }
@@ -471,14 +494,17 @@ mod tests {
     }
 
     fn chain(patience: Duration) -> Chain {
+        chain_through(Copy { patience, half_close: false })
+    }
+
+    fn chain_through(mut copy: Copy) -> Chain {
         let (client, near) = UnixStream::pair().unwrap();
         let (program, far) = UnixStream::pair().unwrap();
         let (alarm, watch) = UnixStream::pair().unwrap();
         let relay = thread::spawn(move || {
             let (mut client, mut server) = (End::socket(near.as_fd()), End::socket(far.as_fd()));
             let mut out = Outbox::default();
-            relay(&mut client, &mut server, Some(watch.as_fd()), &mut Copy { patience }, &mut out)
-                .unwrap()
+            relay(&mut client, &mut server, Some(watch.as_fd()), &mut copy, &mut out).unwrap()
         });
         Chain { client, program, alarm, relay }
     }
@@ -501,6 +527,34 @@ mod tests {
         chain.program.write_all(b"221 bye").unwrap();
         drop(chain.program);
         assert_eq!(rest(&chain.client), b"221 bye");
+        assert!(matches!(chain.relay.join().unwrap(), Ending::Stopped));
+    }
+
+    // A client that reads slowly gets all that the program said before it ended.
+    #[test]
+    fn a_program_that_has_ended_is_still_heard_to_its_end() {
+        let mut chain = chain_through(Copy { patience: LONG, half_close: true });
+        let said = vec![b'x'; 1_000_000];
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| rest(&chain.client));
+            chain.program.write_all(&said).unwrap();
+            chain.program.shutdown(std::net::Shutdown::Both).unwrap();
+            assert!(reader.join().unwrap() == said);
+        });
+        assert!(matches!(chain.relay.join().unwrap(), Ending::Stopped));
+    }
+
+    #[test]
+    fn a_program_that_says_no_more_still_listens_until_it_closes() {
+        let mut chain = chain_through(Copy { patience: LONG, half_close: true });
+        chain.program.write_all(b"bye").unwrap();
+        chain.program.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(rest(&chain.client), b"bye");
+        chain.client.write_all(b"still here").unwrap();
+        let mut heard = [0; 10];
+        chain.program.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"still here");
+        drop(chain.program);
         assert!(matches!(chain.relay.join().unwrap(), Ending::Stopped));
     }
 
