@@ -267,7 +267,9 @@ impl Monitor<'_> {
 
     /// The program from before TLS was told to go, and nobody waits for it.
     fn log_first_program(&mut self) {
-        if let Some(Ok(Some(ended))) = self.first.map(try_wait) {
+        if let Some(Ok(Some(ended))) = self.first.map(try_wait)
+            && ended != Ended::Code(0)
+        {
             self.log.line(format_args!("program before tls ended {ended}"));
         }
     }

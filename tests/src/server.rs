@@ -180,7 +180,7 @@ impl Builder {
         self
     }
 
-    /// Serves at most so many clients at a time (tcpserver only; its default is 40).
+    /// Serves at most so many clients at a time, and lets as many wait (tcpserver only; 40 unless told).
     pub fn slots(mut self, count: u32) -> Builder {
         self.slots = count;
         self
@@ -245,8 +245,8 @@ impl Builder {
         }
         match self.listener {
             Listener::Tcpserver => {
-                argv.extend(["tcpserver", "-HRDl0", "-c"].map(str::to_owned));
-                argv.push(self.slots.to_string());
+                let slots = self.slots.to_string();
+                argv.extend(["tcpserver", "-HRDl0", "-b", &slots, "-c", &slots].map(str::to_owned));
                 argv.extend([self.address.to_string(), "0".to_owned()]);
             }
             Listener::Systemd => {
