@@ -5,11 +5,13 @@ mod inspect;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Params, Transaction, TransactionBehavior, params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior,
+    params, params_from_iter,
 };
 
 pub use inspect::{Counts, Entry};
@@ -47,6 +49,7 @@ impl Sqlite {
             written: false,
         };
         store.timed("open", |connection| {
+            connection.busy_timeout(Duration::ZERO)?;
             // A session must not pay for the checkpoint of the sessions before it: see `tidy`.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.execute_batch(SETTINGS)
@@ -71,6 +74,7 @@ impl Sqlite {
         })
     }
 
+    /// Several processes may be here at the same time.
     fn create(&mut self) -> Result<(), Down> {
         self.timed("make", |connection| {
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -85,16 +89,18 @@ impl Sqlite {
     fn find<T>(
         &mut self,
         sql: &str,
-        key: impl Params,
-        entry: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+        key: &[&str],
+        entry: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, Down> {
-        self.timed("look up", |connection| connection.query_row(sql, key, entry).optional())
+        self.timed("look up", |connection| {
+            connection.query_row(sql, params_from_iter(key), &entry).optional()
+        })
     }
 
     /// Changes the store in one step that no other process comes between.
     fn write(
         &mut self,
-        run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
+        run: impl Fn(&Transaction<'_>) -> rusqlite::Result<usize>,
     ) -> Result<usize, Down> {
         self.written = true;
         self.timed("write", |connection| {
@@ -109,17 +115,21 @@ impl Sqlite {
     fn timed<T>(
         &mut self,
         what: &str,
-        run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+        mut run: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Down> {
         if self.left.is_zero() {
             return Err(Down(format!("unable to {what}: it has been too slow")));
         }
-        let start = Instant::now();
-        let left = self.left;
-        let connection = &mut self.connection;
-        let done = down(what, connection.busy_timeout(left).and_then(|()| run(connection)));
+        let (start, left) = (Instant::now(), self.left);
+        let done = loop {
+            match run(&mut self.connection) {
+                // SQLite's own busy handler sleeps for longer and longer, and so misses its turn.
+                Err(error) if is_busy(&error) && start.elapsed() < left => sleep(PAUSE),
+                done => break done,
+            }
+        };
         self.left = left.saturating_sub(start.elapsed().saturating_sub(UNNOTICED));
-        done
+        down(what, done)
     }
 
     fn checkpoint(&mut self, mode: &str) -> Result<(), Down> {
@@ -131,16 +141,16 @@ impl Sqlite {
 
 impl Store for Sqlite {
     fn known(&mut self, host: &str) -> Result<Option<Known>, Down> {
-        self.find("SELECT since, last FROM hosts WHERE host = ?1", [host], |row| {
+        self.find("SELECT since, last FROM hosts WHERE host = ?1", &[host], |row| {
             Ok(Known { since: seconds(row.get(0)?), last: seconds(row.get(1)?) })
         })
     }
 
     fn waiting(&mut self, triple: &Triple) -> Result<Option<Waiting>, Down> {
-        let key = (&triple.host, &triple.sender, &triple.recipient);
+        let key = [&triple.host, &triple.sender, &triple.recipient].map(String::as_str);
         self.find(
             "SELECT first, tries FROM waiting WHERE host = ?1 AND sender = ?2 AND recipient = ?3",
-            key,
+            &key,
             |row| Ok(Waiting { first: seconds(row.get(0)?), tries: row.get(1)? }),
         )
     }
@@ -181,6 +191,10 @@ impl Store for Sqlite {
     }
 }
 
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
 fn down<T>(what: &str, result: rusqlite::Result<T>) -> Result<T, Down> {
     result.map_err(|error| Down(format!("unable to {what}: {error}")))
 }
@@ -207,15 +221,15 @@ const SETTINGS: &str = "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
 const KIND: &str = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version";
 
 const SCHEMA: &str = "
-CREATE TABLE hosts (
+CREATE TABLE IF NOT EXISTS hosts (
     host TEXT PRIMARY KEY, since INTEGER NOT NULL, last INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX hosts_by_last ON hosts (last);
-CREATE TABLE waiting (
+CREATE INDEX IF NOT EXISTS hosts_by_last ON hosts (last);
+CREATE TABLE IF NOT EXISTS waiting (
     host TEXT, sender TEXT, recipient TEXT, first INTEGER NOT NULL, tries INTEGER NOT NULL,
     PRIMARY KEY (host, sender, recipient)
 ) WITHOUT ROWID;
-CREATE INDEX waiting_by_first ON waiting (first);
+CREATE INDEX IF NOT EXISTS waiting_by_first ON waiting (first);
 ";
 
 const REMEMBER: &str = "
@@ -236,6 +250,9 @@ const NOTE: &str = "UPDATE hosts SET last = ?2 WHERE host = ?1";
 /// "grey"
 const APPLICATION: i64 = 0x6772_6579;
 const VERSION: i64 = 1;
+
+/// How long a locked store is left alone before it is asked again.
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// What one operation may take without being called a wait.
 const UNNOTICED: Duration = Duration::from_millis(10);
