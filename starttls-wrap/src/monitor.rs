@@ -245,6 +245,7 @@ impl Monitor<'_> {
     /// Gives up root and waits until net and the last program have ended.
     fn reap(mut self, net: Pid) -> Result<u8> {
         self.settings.net_identity.assume()?;
+        self.log_first_program();
         let net = wait(net).doing("wait for net")?;
         if let Ended::Signal(signal) = net {
             self.log.line(format_args!("net killed signal={signal}"));
@@ -267,9 +268,9 @@ impl Monitor<'_> {
 
     /// The program from before TLS was told to go, and nobody waits for it.
     fn log_first_program(&mut self) {
-        if let Some(Ok(Some(ended))) = self.first.map(try_wait)
-            && ended != Ended::Code(0)
-        {
+        let Some(Ok(Some(ended))) = self.first.map(try_wait) else { return };
+        self.first = None;
+        if ended != Ended::Code(0) {
             self.log.line(format_args!("program before tls ended {ended}"));
         }
     }
