@@ -9,6 +9,8 @@ mod command;
 mod dialogue;
 mod line;
 mod path;
+#[cfg(feature = "properties")]
+pub mod properties;
 mod reply;
 mod scan;
 
