@@ -29,6 +29,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use plumb::die::CONFIGURATION;
 use plumb::fds::close_all_but;
 use plumb::log::Log;
 use plumb::privs::Identity;
@@ -54,13 +55,16 @@ fn run() -> Result<u8> {
     if options.check {
         return check(&options);
     }
+    serve(options).inspect_err(turn_away)
+}
+
+fn serve(options: Options) -> Result<u8> {
     let connid = connid(var_os("CONNID").as_deref(), SystemTime::now(), std::process::id());
     let mut log = Log::new(PROGRAM, std::process::id(), &*connid);
-    let policy =
-        Policy::from_environment(|name| var_os(name), options.immediate).map_err(refuse)?;
+    let policy = Policy::from_environment(|name| var_os(name), options.immediate)?;
     // Where TLS comes first, there is only one program anyway.
     let policy = Policy { keep: options.keep && policy.tls != policy::Tls::Immediate, ..policy };
-    foreign_terminator(&policy).map_err(refuse)?;
+    foreign_terminator(&policy)?;
     let mut session = Ucspi::of_process().set;
     session.push(("CONNID", connid.into()));
     let settings = Settings {
@@ -94,11 +98,14 @@ fn foreign_terminator(policy: &Policy) -> std::result::Result<(), Contradiction>
     }
 }
 
-/// Tells the client, in clear even where it awaits TLS: nothing else can be said.
-fn refuse(Contradiction(one, other): Contradiction) -> Error {
+/// Tells the client why it cannot be served, in clear even where it awaits TLS: nothing else can be said.
+fn turn_away(error: &Error) {
+    let reply = match error.exit_code() {
+        CONFIGURATION => replies::MISCONFIGURED,
+        _ => replies::PROGRAM_GONE,
+    };
     // A client that is gone needs no reply, and the log line says it all.
-    let _ = io::stdout().write_all(replies::MISCONFIGURED).and_then(|()| io::stdout().flush());
-    Error::permanent(format!("{one} contradicts {other}"))
+    let _ = io::stdout().write_all(reply).and_then(|()| io::stdout().flush());
 }
 
 /// What the command line says.

@@ -40,6 +40,7 @@ pub fn serve(net: Net, identity: &Identity, strict: bool, log: &mut Log) -> u8 {
         Ok(lacking) => lacking,
         Err(error) => {
             log.line(format_args!("fatal: {error}"));
+            crate::turn_away(&error);
             return error.exit_code();
         }
     };

@@ -39,6 +39,12 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contradiction(pub &'static str, pub &'static str);
 
+impl From<Contradiction> for plumb::Error {
+    fn from(Contradiction(one, other): Contradiction) -> plumb::Error {
+        plumb::Error::permanent(format!("{one} contradicts {other}"))
+    }
+}
+
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

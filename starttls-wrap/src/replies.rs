@@ -6,7 +6,7 @@ pub const READY: &[u8] = b"220 2.0.0 ready for tls\r\n";
 pub const SHUTTING_DOWN: &[u8] = b"421 4.3.2 shutting down\r\n";
 /// The program is gone, never came, or said what no command explains.
 pub const PROGRAM_GONE: &[u8] = b"421 4.3.0 service not available\r\n";
-/// The settings contradict each other.
+/// The settings contradict each other, or ask for what this machine has not.
 pub const MISCONFIGURED: &[u8] = b"421 4.3.5 server misconfigured\r\n";
 /// Nobody said anything for too long.
 pub const TIMEOUT: &[u8] = b"421 4.4.2 timeout\r\n";
