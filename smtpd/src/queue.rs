@@ -64,8 +64,6 @@ impl Queue {
         for ours in [message.as_fd(), envelope.as_fd(), complaint.as_fd()] {
             fcntl(ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        // A deeper pipe saves half of the switches between the two processes; without it all works.
-        fcntl(&message, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE)).ok();
         let descriptors = [
             (message_end.as_fd(), 0),
             (envelope_end.as_fd(), 1),
@@ -217,8 +215,6 @@ fn explained(complaint: &str) -> Reply {
 
 /// notqmail's limit for the text.
 const COMPLAINT_LIMIT: usize = 255;
-
-const PIPE_SIZE: i32 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
