@@ -52,8 +52,8 @@ pub fn exim(folder: &Folder) -> bool {
     true
 }
 
-/// Makes `./sendmail` (Postfix, to be called with -bs), which takes mail for NAME into `postfix/queue/maildrop`, or counts a skip
-/// and gives false.
+/// Makes `./sendmail` (Postfix, to be called with -bs), which takes mail for NAME into `postfix/queue/maildrop`, and `./posttls-finger`,
+/// or counts a skip and gives false.
 pub fn postfix(folder: &Folder) -> bool {
     let Some(root) = unpacked("postfix") else { return false };
     let home = folder.text("postfix");
@@ -70,7 +70,9 @@ pub fn postfix(folder: &Folder) -> bool {
         ),
     );
     let settings = format!("MAIL_CONFIG={home} LD_LIBRARY_PATH={root}/usr/lib/postfix");
-    script(folder, "sendmail", &settings, &format!("{root}/usr/sbin/sendmail"));
+    for program in ["sendmail", "posttls-finger"] {
+        script(folder, program, &settings, &format!("{root}/usr/sbin/{program}"));
+    }
     true
 }
 
