@@ -11,6 +11,7 @@ pub mod folder;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod peers;
+pub mod postfix;
 pub mod process;
 pub mod programs;
 pub mod scripted;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use chain_tests::folder::{NAME, ORDINARY};
+use chain_tests::postfix::Postfix;
 use chain_tests::programs::{needs_root, root};
 use chain_tests::server::Builder;
 use chain_tests::session::holds;
@@ -513,5 +514,49 @@ fn swaks_is_told_to_come_back_and_comes_in() {
         let said = swaks();
         assert!(said.contains("250 2.0.0 ok"), "{chain} {options:?} {said}");
         assert_eq!(server.mails().len(), 1);
+    }
+}
+
+// Issue 6: "a queueing Postfix (Debian) on loopback is greylisted, retries, and is let in", also "inside STARTTLS and on 465"
+#[test]
+fn a_queueing_postfix_comes_back_and_every_mail_arrives_once() {
+    let immediate = BEHIND_TLS.replace("starttls-wrap", "starttls-wrap -i");
+    for (chain, settings) in [
+        (GREYLIST, ""),
+        (BEHIND_TLS, "smtp_tls_security_level = encrypt\n"),
+        (&immediate, "smtp_tls_security_level = encrypt\nsmtp_tls_wrappermode = yes\n"),
+    ] {
+        let server = greylist(chain).env("GREYLIST_DELAY", "1").start();
+        let Some(postfix) = Postfix::towards(&server, settings) else { return };
+        for number in 0..4 {
+            let sender = format!("sender{number}@client.test");
+            postfix.send(&sender, &postmaster(), &format!("number {number}"));
+        }
+        // A bounce has no sender and waits at DATA.
+        postfix.send("<>", &postmaster(), "number 4");
+        until("five mails", || (server.mails().len() == 5).then_some(()));
+        let log = postfix.log();
+        assert!(log.contains("450 4.7.1 Greylisted, retry=00:00:0"), "{log}");
+        assert!(
+            log.contains("status=deferred") && log.matches("status=sent").count() <= 5,
+            "{log}"
+        );
+        until("five deliveries", || {
+            (postfix.log().matches("status=sent").count() == 5).then_some(())
+        });
+        drop(postfix);
+        server.idle();
+        let mails = server.mails();
+        for number in 0..5 {
+            let subject = format!("Subject: number {number}\n");
+            let found =
+                mails.iter().filter(|mail| String::from_utf8_lossy(mail).contains(&subject));
+            assert_eq!(found.count(), 1, "{subject}");
+        }
+        if chain != GREYLIST {
+            assert!(
+                mails.iter().all(|mail| String::from_utf8_lossy(mail).contains(" with ESMTPS "))
+            );
+        }
     }
 }
