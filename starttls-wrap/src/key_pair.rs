@@ -49,6 +49,9 @@ impl KeyPair {
         if chain.len() > CHAIN_LIMIT || size > CHAIN_SIZE_LIMIT {
             return Err(Error::temporary("the certificate file: a chain too long for a handshake"));
         }
+        if is_encrypted(key) {
+            return Err(Error::temporary("the key file is encrypted, and nobody can be asked"));
+        }
         let mut key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| Error::temporary(format!("the key file: {error}")))?;
         let signing = rustls::crypto::ring::sign::any_supported_type(&key);
@@ -106,6 +109,12 @@ impl KeyPair {
     }
 }
 
+/// PKCS #8 says so in the first line (RFC 7468 11), the older form in a header (RFC 1421 4.6.1.1).
+fn is_encrypted(pem: &[u8]) -> bool {
+    let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
+    pem.split(|&byte| byte == b'\n').any(|line| marks.contains(&line.trim_ascii()))
+}
+
 fn read(file: File, what: &str) -> Result<Zeroizing<Vec<u8>>> {
     // One allocation, so that no copy of a key is left behind by growing.
     let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_LIMIT));
@@ -141,7 +150,7 @@ mod tests {
             (&good[..], &b""[..], "the key file: "),
             (b"", &good, "the certificate file: no certificate"),
             (b"-----BEGIN CERTIFICATE-----\nAAAA", &good, "the certificate file: "),
-            (&good, &encrypted, "the key file: "),
+            (&good, &encrypted, "the key file is encrypted"),
             (&good, cut.as_bytes(), "the key file: "),
             (&good, garbled.as_bytes(), "the key file: "),
             (&good, emptied, "the key file: "),
