@@ -25,6 +25,9 @@ pub enum Verdict {
 
 /// Judges one attempt; a database that cannot be read is no wrong password.
 pub fn attempt(users: &Users, login: &[u8], proofs: &[Proof]) -> Verdict {
+    if proofs.iter().any(is_too_long) {
+        return Verdict::Refused(Reason::WrongPassword);
+    }
     let record = match find(users, login) {
         Ok(record) => record,
         Err(cause) => return Verdict::Unavailable(cause),
@@ -103,8 +106,13 @@ impl Reason {
             Self::WrongPassword => "wrong-password",
             Self::Expired => "expired",
             Self::Disabled => "disabled",
+            Self::RefusedByProgram => "refused",
         }
     }
+}
+
+fn is_too_long(proof: &Proof) -> bool {
+    matches!(proof, Proof::Password(password) if password.len() > PASSWORD_MAX)
 }
 
 fn why(unable: Unable) -> &'static str {
@@ -113,6 +121,9 @@ fn why(unable: Unable) -> &'static str {
         Unable::Unsupported => "this kind of hash is not supported",
     }
 }
+
+/// Longest password in bytes: $6$ takes time with its square.
+pub const PASSWORD_MAX: usize = 1_024;
 
 const UNKNOWN_USER: &str = "unknown-user";
 

@@ -273,7 +273,7 @@ const BLOCK: usize = 64;
 const PROOF: &[u8] = b",p=";
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::OnceLock;
 
     use super::*;
@@ -418,7 +418,7 @@ mod tests {
     }
 
     /// What a client that knows `password` answers.
-    fn client(
+    pub(crate) fn client(
         challenge: &[u8],
         password: &[u8],
         header: &[u8],

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{Cursor, Error, ErrorKind, Result};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -63,6 +64,11 @@ impl Users {
             Facts::of_unsealed(first_record(cdb.file())?)
         };
         Ok(Self { cdb, sealed, facts })
+    }
+
+    /// The descriptor of the open file.
+    pub fn descriptor(&self) -> RawFd {
+        self.cdb.file().as_raw_fd()
     }
 
     /// What is known about all records together.

@@ -43,6 +43,8 @@ pub enum Reason {
     Expired,
     /// The account is switched off.
     Disabled,
+    /// A checkpassword program has refused it, and does not say why.
+    RefusedByProgram,
 }
 
 /// Computes it, and says whether both fit.
@@ -80,7 +82,7 @@ pub fn judge(
         },
     };
     let right = compute(work)? && own;
-    Ok(admit(record, right, now))
+    Ok(if right { admit(record, now) } else { Err(wrong(record)) })
 }
 
 /// What SCRAM goes on with: the record's verifier, or one that nothing matches.
@@ -93,11 +95,14 @@ pub fn verifier(record: Option<&Record>, facts: &Facts, login: &[u8]) -> Verifie
     own.unwrap_or_else(|| Verifier::of_nobody(&facts.secret, login, iterations))
 }
 
-/// The verdict, once it is known whether the proof is `right`.
-pub fn admit(record: Option<&Record>, right: bool, now: u64) -> Result<(), Reason> {
-    let record = record.ok_or(Reason::UnknownUser)?;
-    match record.refused(now) {
-        _ if !right => Err(Reason::WrongPassword),
+/// Why a wrong proof is refused.
+pub fn wrong(record: Option<&Record>) -> Reason {
+    if record.is_some() { Reason::WrongPassword } else { Reason::UnknownUser }
+}
+
+/// Whether the account may be used, once its proof is right.
+pub fn admit(record: Option<&Record>, now: u64) -> Result<(), Reason> {
+    match record.ok_or(Reason::UnknownUser)?.refused(now) {
         Some(Refusal::Expired) => Err(Reason::Expired),
         Some(Refusal::Disabled) => Err(Reason::Disabled),
         None => Ok(()),

@@ -1,64 +1,14 @@
 //! authpass, authcdb and authcheck on descriptor 3, as qmail-popup and patched servers use them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod common;
+
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 
-/// A folder of its own for each test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("authcheck-{name}"));
-        fs::remove_dir_all(&folder).ok();
-        fs::create_dir(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// users.cdb of these lines.
-    fn users(&self, lines: &str) -> PathBuf {
-        let (text, users) = (self.path("users"), self.path("users.cdb"));
-        fs::write(&text, lines).unwrap();
-        let output = compile(&text, &users);
-        assert!(output.status.success(), "{}", said(&output));
-        users
-    }
-}
-
-fn compile(text: &Path, users: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_authcdb")).args([text, users]).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
-}
-
-/// One line of authpass.
-fn record(arguments: &[&str], password: &str) -> String {
-    let output = authpass(arguments, &format!("{password}\n{password}\n"));
-    assert!(output.status.success(), "{}", said(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn authpass(arguments: &[&str], input: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_authpass"));
-    fed(command.args(arguments), input.as_bytes())
-}
-
-fn fed(command: &mut Command, input: &[u8]) -> Output {
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = pipes.spawn().unwrap();
-    // A program that does not read has ended, which its exit code tells.
-    child.stdin.take().unwrap().write_all(input).ok();
-    child.wait_with_output().unwrap()
-}
+use common::{Folder, authpass, compile, fed, record, root, said};
 
 /// What qmail-popup does: the request on descriptor 3, then authcheck.
 fn check(arguments: &[&str], users: &Path, request: &[u8]) -> Output {
@@ -231,8 +181,7 @@ fn an_auth_cdb_file_is_read_as_it_is() {
 // As checkpassword does for qmail-pop3d: group, user, then the home.
 #[test]
 fn the_program_runs_as_the_user_of_the_record() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: needs root");
+    if !root() {
         return;
     }
     let folder = Folder::new("uid");

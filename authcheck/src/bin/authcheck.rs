@@ -1,144 +1,97 @@
-//! authcheck checks passwords: as a checkpassword program, on descriptor 3.
+//! authcheck checks passwords: as a checkpassword program on descriptor 3, or as a process beside an SMTP server.
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use authcheck::attempt::{Connection, Verdict, attempt};
-use authcheck::record::Record;
-use authcheck::request::{Misused, Order, REQUEST_MAX, Request};
-use authcheck::store::Users;
-use plumb::log::Log;
-use plumb::privs::{Ids, drop_to};
-use plumb::process::Program;
-use plumb::{Doing, Error, Result};
-use zeroize::Zeroize;
+use authcheck::checkpassword::check;
+use authcheck::request::Order;
+use authcheck::server::{PROGRAM, Settings, Source, serve};
+use plumb::{Error, Result};
 
 fn main() -> ExitCode {
     match run() {
-        Ok(code) => code,
+        Ok(code) => ExitCode::from(code),
         Err(error) => error.report(PROGRAM),
     }
 }
 
-fn run() -> Result<ExitCode> {
+fn run() -> Result<u8> {
     plumb::process::begin()?;
-    let options = Options::parse()?;
-    let connid = std::env::var("CONNID").unwrap_or_default();
-    let mut log = Log::new(PROGRAM, std::process::id(), connid);
-    let connection = Connection::of_process();
-    let request = match read_request(options.order)? {
-        Ok(request) => request,
-        Err(Misused) => {
-            log.line("descriptor 3 holds no request");
-            return Ok(ExitCode::from(MISUSED));
-        }
-    };
-    let verdict = match Users::open(&options.users) {
-        Ok(users) => attempt(&users, &request.login, &request.proofs),
-        Err(cause) => Verdict::Unavailable(format!("{}: {cause}", options.users.display())),
-    };
-    match verdict {
-        Verdict::Accepted(record) => {
-            log.line(connection.successful(&request.login, INTERFACE));
-            Err(become_program(&options.program, &request, &record)?)
-        }
-        Verdict::Refused(reason) => {
-            log.line(connection.failed(&request.login, INTERFACE, reason.word()));
-            Ok(ExitCode::from(REFUSED))
-        }
-        Verdict::Unavailable(cause) => {
-            log.line(connection.unavailable(INTERFACE, &cause));
-            Ok(ExitCode::from(plumb::die::TEMPORARY))
-        }
+    let Options { serves, delegate, cram, order, strict, mut words } = Options::parse()?;
+    if let Some(argv) = delegate {
+        let source = Source::Program(argv, order, cram);
+        return serve(Settings { source, strict, program: words });
     }
-}
-
-/// Reads descriptor 3 to its end; what is too long is refused whole, never cut.
-fn read_request(order: Order) -> Result<std::result::Result<Request, Misused>> {
-    let Ok(descriptor) = plumb::fds::adopt(3) else { return Ok(Err(Misused)) };
-    let mut bytes = vec![0; REQUEST_MAX.saturating_add(1)];
-    let mut file = File::from(descriptor);
-    let mut length = 0;
-    while let Some(room) = bytes.get_mut(length..).filter(|room| !room.is_empty()) {
-        match file.read(room).doing("read descriptor 3")? {
-            0 => break,
-            count => length = length.saturating_add(count),
-        }
+    let users = words.remove(0);
+    if serves {
+        serve(Settings { source: Source::Users(users.into()), strict, program: words })
+    } else {
+        check(users.as_ref(), order, &words)
     }
-    let whole = bytes.get(..length).filter(|_| length <= REQUEST_MAX).ok_or(Misused);
-    let request = whole.and_then(|bytes| Request::parse(bytes, order));
-    bytes.zeroize();
-    Ok(request)
-}
-
-/// Sets what the record says, as checkpassword does, and becomes the program; the error is that of exec.
-fn become_program(argv: &[OsString], request: &Request, record: &Record) -> Result<Error> {
-    let login = String::from_utf8_lossy(&request.login).into_owned();
-    let mut program = Program::new(argv)?.env("USER", login);
-    if let (Some(uid), Some(gid)) = (record.uid, record.gid)
-        && nix::unistd::geteuid().as_raw() != uid
-    {
-        drop_to(Ids { uid, gid }).doing("become the user of the record")?;
-    }
-    if let Some(home) = &record.home {
-        std::env::set_current_dir(home).doing("enter the home of the record")?;
-        program = program.env("HOME", home);
-    }
-    if let Some(shell) = &record.shell {
-        program = program.env("SHELL", shell);
-    }
-    for (name, value) in &record.env {
-        program = program.env(name, value);
-    }
-    Ok(program.exec())
 }
 
 /// What the command line says.
+#[derive(Default)]
 struct Options {
+    serves: bool,
+    delegate: Option<Vec<OsString>>,
+    cram: bool,
     order: Order,
-    users: PathBuf,
-    program: Vec<OsString>,
+    strict: bool,
+    /// users.cdb, except with `-x`, and the program.
+    words: Vec<OsString>,
 }
 
 impl Options {
     fn parse() -> Result<Self> {
-        let mut order = Order::default();
+        use lexopt::Arg::{Short, Value};
+        let mut options = Self::default();
         let mut parser = lexopt::Parser::from_env();
-        while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
+        while let Some(argument) = parser.next().map_err(usage)? {
             match argument {
-                lexopt::Arg::Short('o') => {
-                    let name = parser.value().map_err(|error| usage(&error.to_string()))?;
-                    let name = name.to_str().and_then(Order::parse);
-                    order = name.ok_or_else(|| usage("unknown order"))?;
+                Short('s') => options.serves = true,
+                Short('S') => options.strict = true,
+                Short('c') => options.cram = true,
+                Short('x') => options.delegate = Some(split(&parser.value().map_err(usage)?)),
+                Short('o') => {
+                    let name = parser.value().map_err(usage)?;
+                    let order = name.to_str().and_then(Order::parse);
+                    options.order = order.ok_or_else(|| usage("unknown order"))?;
                 }
-                lexopt::Arg::Value(users) => {
-                    let program: Vec<_> =
-                        parser.raw_args().map_err(|error| usage(&error.to_string()))?.collect();
-                    if program.is_empty() {
-                        return Err(usage("no program to run"));
-                    }
-                    return Ok(Self { order, users: users.into(), program });
+                Value(first) => {
+                    options.words.push(first);
+                    options.words.extend(parser.raw_args().map_err(usage)?);
                 }
-                other => return Err(usage(&other.unexpected().to_string())),
+                other => return Err(usage(other.unexpected())),
             }
         }
-        Err(usage("no users.cdb"))
+        options.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        let wanted = if self.delegate.is_some() { 1 } else { 2 };
+        match &self.delegate {
+            Some(argv) if argv.is_empty() => Err(usage("-x needs a program")),
+            Some(_) if !self.serves => Err(usage("-x goes with -s")),
+            None if self.cram => Err(usage("-c goes with -x")),
+            _ if self.strict && !self.serves => Err(usage("-S goes with -s")),
+            _ if self.words.len() < wanted => Err(usage("users.cdb or program is missing")),
+            _ => Ok(self),
+        }
     }
 }
 
-fn usage(what: &str) -> Error {
+/// At blanks, without a shell.
+fn split(command: &OsString) -> Vec<OsString> {
+    let words = command.as_bytes().split(u8::is_ascii_whitespace);
+    words.filter(|word| !word.is_empty()).map(|word| OsStr::from_bytes(word).into()).collect()
+}
+
+fn usage(what: impl std::fmt::Display) -> Error {
     Error::permanent(format!("{what}; usage: {USAGE}"))
 }
 
-const PROGRAM: &str = "authcheck";
-const USAGE: &str = "authcheck [-o hoffmann|dabrowski|plain] users.cdb program ...";
-
-/// What stands for the mechanism in the log: the caller knows it, and does not tell.
-const INTERFACE: &str = "checkpassword";
-
-/// checkpassword's exit codes: the password is unacceptable; the program is misused.
-const REFUSED: u8 = 1;
-const MISUSED: u8 = 2;
+const USAGE: &str = "authcheck [-o hoffmann|dabrowski|plain] users.cdb program ..., \
+    authcheck -s [-S] users.cdb program ..., \
+    authcheck -s [-S] -x 'checkpassword program' [-c] [-o hoffmann|dabrowski] program ...";

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
+use authcheck::attempt::PASSWORD_MAX;
 use authcheck::cram::Context;
 use authcheck::password;
 use authcheck::record::Record;
@@ -174,6 +175,3 @@ fn warn(what: &str) {
 fn usage(what: &str) -> Error {
     Error::permanent(format!("{what}; usage: authpass [-c] login [field=value ...]"))
 }
-
-/// Longest password in bytes: SASL's messages must hold it, and $6$ takes time with its square.
-const PASSWORD_MAX: usize = 1_024;

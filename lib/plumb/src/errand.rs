@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::spawn::{
+    PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn, posix_spawnp,
+};
 use nix::sys::signal::{SigSet, Signal, kill};
 
 use crate::packet::wait_readable;
@@ -20,6 +22,8 @@ pub struct Errand {
     pid: Pid,
     /// Readable when the child has ended; none before Linux 5.3 and behind filters.
     pidfd: Option<OwnedFd>,
+    /// Whom a signal goes to: the child, or its process group.
+    target: Pid,
 }
 
 impl Errand {
@@ -30,21 +34,31 @@ impl Errand {
         environment: &[(OsString, OsString)],
         descriptors: &[(BorrowedFd<'_>, RawFd)],
     ) -> io::Result<Self> {
-        let above: Vec<(OwnedFd, RawFd)> = descriptors
-            .iter()
-            .map(|&(fd, number)| Ok((copy_above(fd)?, number)))
-            .collect::<io::Result<_>>()?;
-        let mut actions = PosixSpawnFileActions::init()?;
-        for (fd, number) in &above {
-            actions.add_dup2(fd.as_raw_fd(), *number)?;
-        }
+        let above = copies_above(descriptors)?;
         let name = CString::new(path.as_bytes())?;
-        let environment = environment
+        let environment = variables(environment)?;
+        let (actions, attributes) = (actions(&above)?, attributes(PosixSpawnFlags::empty())?);
+        let pid = posix_spawn(path, &actions, &attributes, &[name], &environment)?;
+        Ok(Self { pid, pidfd: pidfd_open(pid).ok(), target: pid })
+    }
+
+    /// Starts a program found by PATH, with arguments, as the leader of a process group: end() ends all of it.
+    pub fn start_group(
+        argv: &[OsString],
+        environment: &[(OsString, OsString)],
+        descriptors: &[(BorrowedFd<'_>, RawFd)],
+    ) -> io::Result<Self> {
+        let above = copies_above(descriptors)?;
+        let argv = argv
             .iter()
-            .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()]))
+            .map(|word| CString::new(word.as_bytes()).map_err(io::Error::from))
             .collect::<io::Result<Vec<_>>>()?;
-        let pid = posix_spawn(path, &actions, &clean_signals()?, &[name], &environment)?;
-        Ok(Self { pid, pidfd: pidfd_open(pid).ok() })
+        let program = argv.first().ok_or(Errno::ENOENT)?;
+        let environment = variables(environment)?;
+        let group = attributes(PosixSpawnFlags::POSIX_SPAWN_SETPGROUP)?;
+        let pid = posix_spawnp(program, &actions(&above)?, &group, &argv, &environment)?;
+        let target = Pid::from_raw(pid.as_raw().saturating_neg());
+        Ok(Self { pid, pidfd: pidfd_open(pid).ok(), target })
     }
 
     /// The child's process number.
@@ -70,12 +84,12 @@ impl Errand {
     /// Ends a child that takes too long: SIGALRM, which qmail-queue catches to clean up, then
     /// after `patience` SIGKILL.
     pub fn end(self, patience: Duration) -> io::Result<Ended> {
-        kill(self.pid, Signal::SIGALRM)?;
+        kill(self.target, Signal::SIGALRM)?;
         let deadline = Instant::now().checked_add(patience).unwrap_or_else(Instant::now);
         if let Some(ended) = self.wait_until(deadline)? {
             return Ok(ended);
         }
-        kill(self.pid, Signal::SIGKILL)?;
+        kill(self.target, Signal::SIGKILL)?;
         wait(self.pid)
     }
 }
@@ -94,6 +108,25 @@ pub fn environment(
         .collect()
 }
 
+fn copies_above(descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<Vec<(OwnedFd, RawFd)>> {
+    descriptors.iter().map(|&(fd, number)| Ok((copy_above(fd)?, number))).collect()
+}
+
+fn actions(above: &[(OwnedFd, RawFd)]) -> io::Result<PosixSpawnFileActions> {
+    let mut actions = PosixSpawnFileActions::init()?;
+    for (fd, number) in above {
+        actions.add_dup2(fd.as_raw_fd(), *number)?;
+    }
+    Ok(actions)
+}
+
+fn variables(environment: &[(OsString, OsString)]) -> io::Result<Vec<CString>> {
+    environment
+        .iter()
+        .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()]))
+        .collect()
+}
+
 fn c_string(parts: &[&[u8]]) -> io::Result<CString> {
     Ok(CString::new(OsString::from_vec(parts.concat()).into_vec())?)
 }
@@ -106,10 +139,10 @@ fn copy_above(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// std ignores SIGPIPE in this process; programs expect it at its default, and no signal blocked.
-fn clean_signals() -> io::Result<PosixSpawnAttr> {
+fn attributes(more: PosixSpawnFlags) -> io::Result<PosixSpawnAttr> {
     let mut attributes = PosixSpawnAttr::init()?;
     let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
-    attributes.set_flags(flags)?;
+    attributes.set_flags(flags | more)?;
     attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
     attributes.set_sigmask(&SigSet::empty())?;
     Ok(attributes)
@@ -192,6 +225,23 @@ mod tests {
             assert_eq!(errand.wait_until(Instant::now()).unwrap(), None);
             assert_eq!(errand.end(Duration::from_secs(patience)).unwrap(), ended);
         }
+    }
+
+    #[test]
+    fn a_group_ends_as_one() {
+        let (mut ready, output) = std::io::pipe().unwrap();
+        let argv: Vec<OsString> =
+            ["sh", "-c", "sleep 1000 & echo ready; wait", "x"].iter().map(OsString::from).collect();
+        let environment = environment(&[], [("X", "y".into())]);
+        let errand = Errand::start_group(&argv, &environment, &[(output.as_fd(), 1)]).unwrap();
+        drop(output);
+        let mut text = [0; 6];
+        ready.read_exact(&mut text).unwrap();
+        assert_eq!(errand.end(Duration::ZERO).unwrap(), Ended::Signal(14));
+        // The end of the pipe: nobody of the group holds it any more.
+        assert_eq!(ready.read(&mut text).unwrap(), 0);
+        let missing = ["no-such-program".into()];
+        assert!(Errand::start_group(&missing, &environment, &[]).is_err());
     }
 
     #[test]
