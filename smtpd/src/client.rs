@@ -26,6 +26,16 @@ pub enum End {
 }
 
 impl End {
+    /// For the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "client",
+            Self::Timeout => "timeout",
+            Self::TooSlow => "slowness",
+            Self::SessionOver => "age",
+        }
+    }
+
     /// What to say, where somebody may still listen (RFC 5321 3.8).
     pub fn reply(self) -> Option<Reply> {
         match self {

@@ -63,8 +63,8 @@ impl Conversation {
         self.abort();
         match ended {
             Ok(()) => self.verbose(|| "ended by=quit".into()),
-            Err(End::Closed) => self.verbose(|| "ended by=client".into()),
-            Err(end) => self.log.line(format!("ended by={end:?}")),
+            Err(End::Closed) => self.verbose(|| format!("ended by={}", End::Closed.name())),
+            Err(end) => self.log.line(format!("ended by={}", end.name())),
         }
         let last_words = ended.err().and_then(End::reply);
         self.client.hang_up(last_words.as_ref());
@@ -243,6 +243,7 @@ impl Conversation {
                 };
                 let tls = tls_words(find("SSL_PROTOCOL"), find("SSL_CIPHER"));
                 self.session = std::mem::take(&mut self.session).after_handshake(tls);
+                self.environment.retain(|(name, _)| variables.iter().all(|(new, _)| name != new));
                 self.environment.extend(variables);
                 Ok(Next::Command)
             }

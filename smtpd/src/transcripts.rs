@@ -230,7 +230,7 @@ fn simple_commands() {
          C: STARTTLS
          S: 502 5.5.1 unimplemented
          C: EHLO
-         S: 501 5.5.4 HELO and EHLO need a name
+         S: 501 HELO and EHLO need a name
          C: RSET now
          S: 501 5.5.4 syntax error
          C: STARTTLS now

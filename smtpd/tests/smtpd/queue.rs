@@ -191,3 +191,15 @@ fn chunks_arrive_whole() {
     assert!(place.read("message").ends_with("-0000\n.\nxy\n..z\n"), "{}", place.read("message"));
     assert_eq!(place.read("envelope"), "F\0Ta@mx.test\0\0");
 }
+
+#[test]
+fn a_message_given_up_by_rset_is_not_the_beginning_of_the_next() {
+    let begin = "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@mx.test>\r\n";
+    for given_up_by in ["RSET\r\n", "HELO x\r\n"] {
+        let place = Place::new();
+        let told = place
+            .session(format!("{begin}BDAT 5\r\nold\r\n{given_up_by}{begin}BDAT 5 LAST\r\nnew\r\n"));
+        assert!(told.replies.contains(" qp "), "{told:?}");
+        assert!(place.read("message").ends_with("-0000\nnew\n"), "{}", place.read("message"));
+    }
+}

@@ -113,7 +113,7 @@ fn a_silent_client_is_told() {
         }
         assert_eq!(running.hear(), "421 4.4.2 timeout", "{said}");
         let told = running.end();
-        assert!(told.log.contains("ended by=Timeout"), "{told:?}");
+        assert!(told.log.contains("ended by=timeout"), "{told:?}");
         assert_eq!(place.read("envelope"), "");
     }
 }
