@@ -9,7 +9,7 @@ use nix::poll::PollFlags;
 use plumb::fds::{close_all_but, no_delay};
 use plumb::log::Log;
 use plumb::privs::Identity;
-use plumb::relay::{End, Ending, Middle, Outbox, after, relay, wait};
+use plumb::relay::{End, Ending, Middle, Outbox, after, relay, wait, wait_beside};
 use plumb::sandbox::{Profile, confine};
 use plumb::{Doing, Result};
 
@@ -133,9 +133,8 @@ impl Connection<'_> {
 
     /// Waits for the first byte of a client that begins with TLS, so that no key is touched for nothing.
     fn first_bytes(&mut self, deadline: Instant) -> io::Result<bool> {
-        let input = io::stdin();
-        if !wait(input.as_fd(), PollFlags::POLLIN, deadline)? {
-            self.log.line("tls failed from=client reason=silence");
+        if let Err(reason) = self.client_speaks(deadline)? {
+            self.log.line(format_args!("tls failed {reason}"));
             return Ok(false);
         }
         if !self.client.has_unread() {
@@ -184,9 +183,8 @@ impl Connection<'_> {
     ) -> io::Result<std::result::Result<(), String>> {
         let (mut buffer, mut out) = (vec![0; RECORD], Vec::new());
         loop {
-            let input = io::stdin();
-            if !wait(input.as_fd(), PollFlags::POLLIN, deadline)? {
-                return Ok(Err("from=client reason=timeout".to_owned()));
+            if let Err(reason) = self.client_speaks(deadline)? {
+                return Ok(Err(reason.to_owned()));
             }
             let received = match self.client.receive(&mut buffer) {
                 Ok(None) => continue,
@@ -207,6 +205,20 @@ impl Connection<'_> {
                 Ok(()) => return Ok(Ok(())),
             }
         }
+    }
+
+    /// Waits until the client has sent something or ended; otherwise tells why nothing is awaited any more.
+    fn client_speaks(
+        &self,
+        deadline: Instant,
+    ) -> io::Result<std::result::Result<(), &'static str>> {
+        let input = io::stdin();
+        let watch = self.holder.watch();
+        Ok(match wait_beside(watch, input.as_fd(), PollFlags::POLLIN, deadline)? {
+            true => Ok(()),
+            false if Instant::now() < deadline => Err("from=server reason=terminated"),
+            false => Err("from=client reason=timeout"),
+        })
     }
 
     /// The dialogue inside TLS.

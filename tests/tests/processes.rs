@@ -1,7 +1,7 @@
 //! Ends: processes that are killed, that fail, that cannot be started; and what their exit codes say.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +11,7 @@ use chain_tests::client::End;
 use chain_tests::folder::ORDINARY;
 use chain_tests::programs::{debian, needs_root};
 use chain_tests::server::Builder;
-use chain_tests::{CHAIN, Client, Process, Server, Session, process, until};
+use chain_tests::{CHAIN, Client, Process, Server, Session, process, session, until};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -227,6 +227,36 @@ fn sigterm_is_a_421_between_replies() {
     assert_eq!(server.mails().len(), 0);
 }
 
+// DESIGN 2, "Ends": where nothing can be said, SIGTERM is the end.
+#[test]
+fn sigterm_in_a_handshake_is_the_end() {
+    if !needs_root() {
+        return;
+    }
+    let server = Server::new(CHAIN).slots(1).start();
+    let immediate = Server::new(CHAIN).slots(1).env("SSL", "1").start();
+    for (server, phase) in
+        [(&server, Phase::Granted), (&server, Phase::Handshake), (&immediate, Phase::Started)]
+    {
+        let caller = Caller::at(phase, server);
+        signal(&locked_in(server).monitor, Signal::SIGTERM);
+        caller.client.stream().read_to_end(&mut Vec::new()).ok();
+        server.logged("tls failed from=server reason=terminated");
+        // The client has not ended its side.
+        server.idle();
+    }
+    assert_eq!(server.log().matches("tls failed ").count(), 2, "{}", server.log());
+}
+
+/// The session whose net has begun to wait for the client, and whose monitor waits for net.
+fn locked_in(server: &Server) -> Session {
+    until("a net that is locked in", || {
+        let session = Session::of(server);
+        let monitor = session::holds(&session.monitor).starts_with("0 /dev/null");
+        (monitor && session.net.status("Seccomp")? == "2").then_some(session)
+    })
+}
+
 // DESIGN 2: "a program is never killed (it may be inside qmail-queue)".
 #[test]
 fn sigterm_lets_a_queue_that_runs_finish() {
@@ -255,6 +285,26 @@ fn sigterm_lets_a_queue_that_runs_finish() {
     drop(client);
     server.idle();
     assert_eq!(server.mails().len(), 1);
+}
+
+// DESIGN 2, "Ends": "program 1's code is only logged".
+#[test]
+fn the_code_of_the_program_before_tls_is_logged() {
+    if !needs_root() {
+        return;
+    }
+    let server = Server::new("starttls-wrap ./three");
+    let three = "#!/bin/sh\nprintf '220 three\\r\\n'\ncat >/dev/null\nexit 3\n";
+    server.folder.script("three", three);
+    let server = server.start();
+    let mut client = server.connect();
+    client.reply();
+    let first = Session::of(&server).program().pid;
+    client.expect("STARTTLS", "220");
+    until("the end of the first program", || session::gone(first).then_some(()));
+    client.handshake();
+    drop(client);
+    server.logged("program before tls ended exit=3");
 }
 
 // DESIGN 2: "No resource limit and no no_new_privs in the monitor: the chain would inherit them"; qmail-queue is set-uid.

@@ -1,7 +1,7 @@
 //! Move bytes between a client and a program, through somebody who looks at them.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -402,12 +402,30 @@ fn drain(end: &End<'_>, bytes: &mut Vec<u8>) -> io::Result<()> {
 /// # Errors
 /// Those of poll(2).
 pub fn wait(fd: BorrowedFd<'_>, what: PollFlags, deadline: Instant) -> io::Result<bool> {
+    wait_for(&mut [PollFd::new(fd, what)], deadline)
+}
+
+/// As `wait`; false also when the other end of `peer` is gone.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn wait_beside(
+    peer: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    what: PollFlags,
+    deadline: Instant,
+) -> io::Result<bool> {
+    // Asked for no event, poll(2) tells of an end only.
+    wait_for(&mut [PollFd::new(fd, what), PollFd::new(peer, PollFlags::empty())], deadline)
+}
+
+/// Whether the first of them is ready by then, and not only another one.
+fn wait_for(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
     loop {
-        let mut fds = [PollFd::new(fd.as_fd(), what)];
-        match poll(&mut fds, until(deadline)) {
+        match poll(fds, until(deadline)) {
             Err(Errno::EINTR) => {}
             Ok(0) if Instant::now() < deadline => {}
-            Ok(count) => return Ok(count > 0),
+            Ok(_) => return Ok(fds.first().and_then(PollFd::any).unwrap_or(false)),
             Err(error) => return Err(error.into()),
         }
     }
@@ -447,6 +465,7 @@ const LINGER: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::thread;
 
