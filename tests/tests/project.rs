@@ -198,13 +198,14 @@ fn table(text: &str, head: &str) -> Vec<Vec<String>> {
     rows.take_while(|line| line.starts_with('|')).skip(2).map(cells).collect()
 }
 
-/// The programs that are built, but for those of lib and tests.
+/// The programs that are built, but for those of lib, benches and tests.
 fn programs_of_the_workspace() -> BTreeSet<String> {
     let manifest = read("Cargo.toml");
     let (_, members) = manifest.split_once("members = [").expect("members");
     let members = members.split(']').next().unwrap_or_default();
     let folders = members.split('"').skip(1).step_by(2);
-    let folders = folders.filter(|name| !name.starts_with("lib/") && *name != "tests");
+    let folders =
+        folders.filter(|name| !(name.starts_with("lib/") || ["benches", "tests"].contains(name)));
     let mut programs = BTreeSet::new();
     for folder in folders {
         if root(folder).join("src/main.rs").exists() {
