@@ -67,7 +67,7 @@ impl Client {
         Ok(Self {
             input,
             output,
-            lines: LineReader::new(COMMAND_LIMIT),
+            lines: LineReader::new(LINE_LIMIT),
             block: vec![0; BLOCK],
             replies: Vec::new(),
             timeout,
@@ -248,8 +248,8 @@ fn after(time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now)
 }
 
-/// Four times what RFC 5321 4.5.3.1.4 asks for, CRLF included.
-const COMMAND_LIMIT: usize = 2048;
+/// RFC 4954 4: 12,288 bytes for an answer in AUTH; the command with such an initial response, and CRLF.
+const LINE_LIMIT: usize = 12_288 + 64;
 
 /// One read; twice the usual socket buffer's share of a message.
 const BLOCK: usize = 64 * 1024;

@@ -44,7 +44,7 @@ const COMMANDS: [Rule; 15] = [
     rule(Verb::Expn,     false,  false,  false, |session, _| session.refuse(replies::UNIMPLEMENTED)),
     rule(Verb::Help,     false,  false,  false, |_, _| Action::Reply(replies::HELP)),
     rule(Verb::Quit,     true,   true,   false, |session, _| session.quit()),
-    rule(Verb::Auth,     false,  false,  false, |session, _| session.refuse(replies::NO_AUTH)),
+    rule(Verb::Auth,     false,  false,  false, Session::auth),
     rule(Verb::StartTls, true,   true,   false, |session, _| session.start_tls()),
     rule(Verb::Other,    false,  false,  false, |session, _| session.refuse(replies::UNRECOGNISED)),
 ];
@@ -53,6 +53,9 @@ impl Session {
     /// Takes in a command line without its end.
     pub(crate) fn command(&mut self, line: &[u8]) -> Action {
         let Command { verb, args } = Command::parse(line);
+        if line.len() > COMMAND_LIMIT && verb != Verb::Auth {
+            return self.refuse(replies::LINE_TOO_LONG);
+        }
         if verb == Verb::Other && line.windows(HTTP.len()).any(|part| part == HTTP) {
             return Action::Quit(replies::NO_WEB_SERVER);
         }
@@ -96,18 +99,24 @@ impl Session {
             ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"].map(Into::into).into();
         extensions.push(format!("SIZE {}", self.rules.databytes));
         extensions.push(format!("LIMITS RCPTMAX={RECIPIENT_LIMIT}"));
-        if self.rules.policy.offers_tls {
+        if self.rules.policy.offers_tls && self.login.is_none() {
             extensions.push("STARTTLS".into());
+        }
+        let (policy, mechanisms) = (&self.rules.policy, self.mechanisms());
+        let possible = policy.auth && !policy.auth_needs_tls() && self.login.is_none();
+        if possible && !mechanisms.is_empty() {
+            extensions.push(format!("AUTH {}", mechanisms.join(" ")));
         }
         extensions
     }
 
     fn mail(&mut self, args: &[u8]) -> Action {
         let policy = &self.rules.policy;
-        if policy.require_auth && policy.auth_needs_tls() {
+        let unknown = self.login.is_none();
+        if unknown && policy.require_auth && policy.auth_needs_tls() {
             return self.refuse(replies::TLS_FIRST);
         }
-        if policy.require_auth {
+        if unknown && policy.require_auth {
             return self.refuse(replies::AUTH_FIRST);
         }
         if self.envelope.is_some() {
@@ -195,8 +204,46 @@ impl Session {
         match (policy.in_tls, policy.offers_tls) {
             (true, _) => self.refuse(replies::TLS_ALREADY),
             (false, false) => self.refuse(replies::UNIMPLEMENTED),
+            // What AUTH has changed could not be forgotten any more (RFC 3207 4.2).
+            (false, true) if self.login.is_some() => self.refuse(replies::TLS_AFTER_AUTH),
             (false, true) => Action::StartTls,
         }
+    }
+
+    /// RFC 4954 4: once only, and not inside a transaction.
+    fn auth(&mut self, args: &[u8]) -> Action {
+        let at = args.iter().position(|&byte| byte == b' ').unwrap_or(args.len());
+        let (name, arguments) = args.split_at_checked(at).unwrap_or((args, &[]));
+        let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+        let policy = &self.rules.policy;
+        if self.login.is_some() {
+            return self.refuse(replies::AUTH_ALREADY);
+        }
+        if self.envelope.is_some() {
+            return self.refuse(replies::AUTH_IN_MAIL);
+        }
+        if !policy.auth {
+            return self.refuse(replies::NO_AUTH);
+        }
+        if policy.auth_needs_tls() {
+            return self.refuse(replies::AUTH_NEEDS_TLS);
+        }
+        if name.is_empty() {
+            return self.refuse(replies::SYNTAX);
+        }
+        if self.rules.mechanisms.is_none() {
+            return self.refuse(replies::NO_AUTH_NOW);
+        }
+        if !self.mechanisms().contains(&name.as_str()) {
+            return self.refuse(replies::NO_MECHANISM);
+        }
+        Action::Authenticate { mechanism: name, arguments: arguments.trim_ascii().to_vec() }
+    }
+
+    /// What the password process can do and the administrator wants.
+    fn mechanisms(&self) -> Vec<&str> {
+        let wanted = |name: &&str| self.rules.policy.mechanisms.include(name);
+        self.rules.mechanisms.iter().flatten().map(String::as_str).filter(wanted).collect()
     }
 
     /// `user@[own address]` is `user@localiphost`.
@@ -214,6 +261,9 @@ impl Session {
 
 /// Ten times what RFC 5321 4.5.3.1.8 asks for; further ones get 452, and LIMITS says so.
 pub const RECIPIENT_LIMIT: usize = 1000;
+
+/// Four times what RFC 5321 4.5.3.1.4 asks for, CRLF included; AUTH may be longer.
+const COMMAND_LIMIT: usize = 2048 - 2;
 
 /// RFC 5321 4.5.3.1.2: a domain.
 const NAME_LIMIT: usize = 255;

@@ -1,10 +1,13 @@
 //! A session with its client, its lists and its queue: carries out what the session decides.
 
+mod login;
+
 use std::ffi::{OsStr, OsString};
 use std::time::SystemTime;
 
 use plumb::log::{Log, value};
 
+use crate::auth::PasswordProcess;
 use crate::client::{Client, End, Pace};
 use crate::message::Message;
 use crate::queue::{PATIENCE, Queue};
@@ -23,6 +26,7 @@ pub struct Conversation {
     queue: OsString,
     environment: Vec<(OsString, OsString)>,
     tls_server: Option<ucspi_tls::Server>,
+    password_process: Option<PasswordProcess>,
     /// What has come by BDAT so far.
     message: Option<Message>,
     log: Log,
@@ -41,6 +45,7 @@ impl Conversation {
     pub fn new(
         settings: Settings,
         tls_server: Option<ucspi_tls::Server>,
+        password_process: Option<PasswordProcess>,
         client: Client,
         verbose: bool,
     ) -> Self {
@@ -51,6 +56,7 @@ impl Conversation {
             queue: settings.queue,
             environment: settings.environment,
             tls_server,
+            password_process,
             message: None,
             log: Log::new("smtpd", std::process::id(), settings.connid),
             verbose,
@@ -71,6 +77,7 @@ impl Conversation {
     }
 
     fn dialogue(&mut self) -> Result<(), End> {
+        self.learn_mechanisms();
         self.client.say(&self.session.greeting())?;
         loop {
             let Some(line) = self.client.next_line() else {
@@ -99,6 +106,9 @@ impl Conversation {
                 self.answer(&reply)?;
             }
             Action::StartTls => return self.start_tls(),
+            Action::Authenticate { mechanism, arguments } => {
+                return self.authenticate(&mechanism, &arguments);
+            }
             Action::Quit(reply) => {
                 self.note_and_say(&reply)?;
                 return Ok(Next::Nothing);

@@ -1,5 +1,6 @@
 //! smtpd receives mail by SMTP on descriptors 0 and 1 and hands it to qmail-queue.
 
+mod auth;
 mod client;
 mod commands;
 mod control;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 
 use plumb::{Doing, Error, Result};
 
+use crate::auth::PasswordProcess;
 use crate::client::Client;
 use crate::conversation::Conversation;
 use crate::policy::{Policy, REPLACEMENT};
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    keep_saslfd_from_children()?;
+    let password_process = password_process()?;
     plumb::process::begin()?;
     let verbose = arguments().map_err(|error| turn_away(&replies::CONFIGURATION, error))?;
     let policy =
@@ -49,7 +51,7 @@ fn run() -> Result<()> {
     let settings =
         Settings::read(policy, variable).map_err(|error| turn_away(&replies::CONTROLS, error))?;
     let client = Client::new(settings.timeout).doing("use descriptors 0 and 1")?;
-    Conversation::new(settings, tls_server, client, verbose).hold();
+    Conversation::new(settings, tls_server, password_process, client, verbose).hold();
     Ok(())
 }
 
@@ -57,12 +59,13 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// The password process must not be within reach of the queue and what it runs.
-fn keep_saslfd_from_children() -> Result<()> {
-    let Some(number) = variable("SASLFD") else { return Ok(()) };
+/// SASLFD: close-on-exec first of all, the password process must not be within reach of the queue and what it runs.
+fn password_process() -> Result<Option<PasswordProcess>> {
+    let Some(number) = variable("SASLFD") else { return Ok(None) };
     let number = number.to_str().and_then(|digits| digits.parse().ok());
     let number = number.ok_or_else(|| Error::permanent("SASLFD is no number"))?;
-    plumb::fds::set_cloexec(number).doing("use SASLFD").map_err(Error::permanently)
+    let socket = plumb::fds::adopt(number).doing("use SASLFD").map_err(Error::permanently)?;
+    Ok(Some(PasswordProcess::new(socket.into())))
 }
 
 /// Whether `-v` was given; AUTH patches' arguments get a hint instead of silence.

@@ -18,6 +18,42 @@ pub struct Policy {
     pub require_auth: bool,
     /// Whether AUTH is allowed where there is no TLS.
     pub insecure_auth: bool,
+    /// Whether AUTH is wanted and there is a password process.
+    pub auth: bool,
+    /// Which mechanisms may be offered of those that the password process has.
+    pub mechanisms: Mechanisms,
+}
+
+/// SMTPAUTH's choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mechanisms {
+    /// Unset, or `+cram`: all.
+    #[default]
+    All,
+    /// `cram`: CRAM-MD5.
+    OnlyCram,
+    /// Empty: all but CRAM-MD5.
+    NoCram,
+}
+
+impl Mechanisms {
+    fn of(smtpauth: Option<&OsStr>) -> Self {
+        let value = smtpauth.map(OsStr::as_encoded_bytes);
+        match value.map(|value| value.strip_prefix(b"!").unwrap_or(value)) {
+            Some(b"") => Self::NoCram,
+            Some(b"cram") => Self::OnlyCram,
+            _ => Self::All,
+        }
+    }
+
+    /// Whether this one is among them.
+    pub fn include(self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::OnlyCram => name == "CRAM-MD5",
+            Self::NoCram => name != "CRAM-MD5",
+        }
+    }
 }
 
 impl Policy {
@@ -53,6 +89,8 @@ impl Policy {
             force_tls: force.is_some(),
             require_auth: require.is_some(),
             insecure_auth,
+            auth: off.is_none() && env("SASLFD").is_some(),
+            mechanisms: Mechanisms::of(env("SMTPAUTH").as_deref()),
         })
     }
 
@@ -164,10 +202,10 @@ mod tests {
     fn switches() {
         let clear = Policy::default();
         assert_eq!(policy("").unwrap(), clear);
-        let forced = Policy { force_tls: true, ..Policy::default() };
+        let forced = Policy { force_tls: true, ..clear.clone() };
         assert_eq!(policy("FORCE_TLS=1").unwrap(), forced);
         assert_eq!(policy("SSL=1 FORCE_TLS=1").unwrap(), Policy { in_tls: true, ..clear.clone() });
-        let offered = Policy { offers_tls: true, ..Policy::default() };
+        let offered = Policy { offers_tls: true, ..clear.clone() };
         assert_eq!(policy("UCSPITLS= SSLCTLFD=7").unwrap(), offered);
         assert_eq!(policy("UCSPITLS= SSLCTLFD=7 DISABLETLS=1").unwrap(), clear);
         assert_eq!(policy("UCSPITLS=- SSLCTLFD=7").unwrap(), clear);
@@ -178,6 +216,31 @@ mod tests {
         assert!(policy("").unwrap().auth_needs_tls());
         for settings in ["SSL=1", "FORCETLS=0", "ALLOW_INSECURE_AUTH=1"] {
             assert!(!policy(settings).unwrap().auth_needs_tls(), "{settings}");
+        }
+    }
+
+    #[test]
+    fn which_mechanisms() {
+        let mechanisms = |settings: &str| {
+            let policy = policy(settings).unwrap();
+            let names = ["PLAIN", "CRAM-MD5"].map(|name| policy.mechanisms.include(name));
+            (policy.auth, policy.require_auth, names)
+        };
+        for (settings, expected) in [
+            ("", (false, false, [true, true])),
+            ("SASLFD=7", (true, false, [true, true])),
+            ("SASLFD=7 AUTH=1", (true, false, [true, true])),
+            ("SASLFD=7 AUTH=0", (false, false, [true, true])),
+            ("SASLFD=7 SMTPAUTH=-", (false, false, [true, true])),
+            ("SASLFD=7 SMTPAUTH=0", (false, false, [true, true])),
+            ("SASLFD=7 SMTPAUTH=", (true, false, [true, false])),
+            ("SASLFD=7 SMTPAUTH=cram", (true, false, [false, true])),
+            ("SASLFD=7 SMTPAUTH=+cram", (true, false, [true, true])),
+            ("SASLFD=7 SMTPAUTH=!", (true, true, [true, false])),
+            ("SASLFD=7 SMTPAUTH=!cram", (true, true, [false, true])),
+            ("SASLFD=7 SMTPAUTH=!+cram", (true, true, [true, true])),
+        ] {
+            assert_eq!(mechanisms(settings), expected, "{settings}");
         }
     }
 }

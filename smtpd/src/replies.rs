@@ -76,10 +76,16 @@ pub fn from_queue(permanent: bool, text: &str) -> Reply {
     Reply(format!("{code} {text}").into())
 }
 
+/// What the password process answers; `text` holds printable ASCII only.
+pub fn passed_on(text: &str) -> Reply {
+    Reply(text.to_owned().into())
+}
+
 pub const SENDER_OK: Reply = Reply::new("250 2.1.0 ok");
 pub const RECIPIENT_OK: Reply = Reply::new("250 2.1.5 ok");
 pub const OK: Reply = Reply::new("250 2.0.0 ok");
 pub const FLUSHED: Reply = Reply::new("250 2.0.0 flushed");
+pub const AUTHENTICATED: Reply = Reply::new("235 2.7.0 ok, go ahead");
 pub const VRFY: Reply = Reply::new("252 2.0.0 send some mail, i'll try my best");
 pub const HELP: Reply = Reply::new("214 2.0.0 see RFC 5321");
 pub const GO_AHEAD: Reply = Reply::new("354 go ahead");
@@ -93,16 +99,19 @@ pub const SESSION_OVER: Reply = Reply::new("421 4.4.2 session lasts too long");
 pub const TOO_MANY_ERRORS: Reply = Reply::new("421 4.7.0 too many errors");
 
 pub const NO_WEB_SERVER: Reply = Reply::new("421 4.7.0 this is not a web server");
+pub const NO_MORE_AUTH: Reply = Reply::new("421 4.7.0 too many failures, or no password process");
 
 pub const CANNOT_CHECK: Reply = Reply::new("451 4.3.0 unable to read controls");
 pub const CANNOT_VERIFY: Reply = Reply::new("451 4.3.0 unable to verify recipient");
 pub const NO_QUEUE: Reply = Reply::new("451 4.3.0 qqt failure");
 pub const TOO_MANY_RECIPIENTS: Reply = Reply::new("452 4.5.3 too many recipients");
 pub const NO_TLS_NOW: Reply = Reply::new("454 4.7.0 TLS not available");
+pub const NO_AUTH_NOW: Reply = Reply::new("454 4.7.0 temporary authentication failure");
 
 pub const UNRECOGNISED: Reply = Reply::new("500 5.5.2 unrecognised");
 pub const BARE_LINE: Reply = Reply::new("500 5.5.2 lines end in CRLF and hold no other CR or LF");
 pub const LINE_TOO_LONG: Reply = Reply::new("500 5.5.2 line too long");
+pub const AUTH_TOO_LONG: Reply = Reply::new("500 5.5.6 authentication line too long");
 pub const NUL_IN_LINE: Reply = Reply::new("501 5.5.2 NUL in a command");
 pub const SYNTAX: Reply = Reply::new("501 5.5.4 syntax error");
 pub const NO_NAME: Reply = Reply::new("501 HELO and EHLO need a name");
@@ -114,10 +123,15 @@ pub const RCPT_FIRST: Reply = Reply::new("503 5.5.1 RCPT first");
 pub const NESTED_MAIL: Reply = Reply::new("503 5.5.1 only one MAIL command allowed");
 pub const CHUNKS_BEGUN: Reply = Reply::new("503 5.5.1 the message has begun with BDAT");
 pub const NO_AUTH: Reply = Reply::new("503 5.5.1 auth not available");
+pub const AUTH_IN_MAIL: Reply = Reply::new("503 5.5.1 no auth during mail transaction");
+pub const AUTH_ALREADY: Reply = Reply::new("503 5.5.1 you're already authenticated");
+pub const TLS_AFTER_AUTH: Reply = Reply::new("503 5.5.1 no TLS after auth");
 pub const TLS_ALREADY: Reply = Reply::new("503 5.5.1 TLS already active");
 pub const EARLY_TALK: Reply = Reply::new("503 5.5.1 nothing may follow STARTTLS before its reply");
+pub const NO_MECHANISM: Reply = Reply::new("504 5.5.4 auth type unimplemented");
 pub const TLS_FIRST: Reply = Reply::new("530 5.7.0 Must issue a STARTTLS command first");
 pub const AUTH_FIRST: Reply = Reply::new("530 5.7.0 Authentication required");
+pub const AUTH_NEEDS_TLS: Reply = Reply::new("538 5.7.11 auth not available without TLS");
 pub const NO_SUCH_MAILBOX: Reply = Reply::new("550 5.1.1 sorry, no mailbox here by that name");
 pub const BARE_IN_BODY: Reply = Reply::new("550 5.5.2 bare CR or LF in the message");
 pub const TOO_BIG: Reply =

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use wire::Line;
 
+use crate::auth::Account;
+use crate::control;
 use crate::policy::Policy;
 use crate::received::Trace;
 use crate::replies::{self, Reply};
@@ -23,6 +25,8 @@ pub struct Rules {
     pub local_literal: Option<(IpAddr, Vec<u8>)>,
     /// TLS and AUTH.
     pub policy: Policy,
+    /// What the password process can do now, by name; none where it does not say.
+    pub mechanisms: Option<Vec<String>>,
     /// What is known of the connection.
     pub facts: Facts,
 }
@@ -70,6 +74,8 @@ pub enum Action {
     Skip { size: u64, reply: Reply },
     /// Say 220, then let the UCSPI-TLS server begin.
     StartTls,
+    /// Have the password process judge the client, by this mechanism and with these arguments; then call `authenticated` or `refused`.
+    Authenticate { mechanism: String, arguments: Vec<u8> },
     /// Say this and end.
     Quit(Reply),
 }
@@ -81,6 +87,8 @@ pub struct Session {
     pub(crate) helo: Option<Vec<u8>>,
     pub(crate) extended: bool,
     pub(crate) envelope: Option<Envelope>,
+    /// Who has authenticated.
+    pub(crate) login: Option<Vec<u8>>,
     errors: u32,
 }
 
@@ -128,6 +136,29 @@ impl Session {
         self.count(outcome)
     }
 
+    /// Takes in what the password process can do.
+    pub fn offer(&mut self, mechanisms: Vec<String>) {
+        self.rules.mechanisms = Some(mechanisms);
+    }
+
+    /// Takes in who the client is, and gives the answer to AUTH; from now on it may relay.
+    pub fn authenticated(&mut self, account: &Account) -> Reply {
+        self.login = Some(account.login.clone());
+        self.rules.facts.remote_info = Some(account.login.clone());
+        self.rules.relay_client =
+            Some(account.variable("RELAYCLIENT").unwrap_or_default().to_vec());
+        if let Some(databytes) = account.variable("DATABYTES") {
+            // authcdb does not know what a variable means: what is no number is no limit to go by.
+            self.rules.databytes = control::parse(databytes).unwrap_or(self.rules.databytes);
+        }
+        replies::AUTHENTICATED
+    }
+
+    /// Takes in that AUTH has failed, and gives the answer back.
+    pub fn refused(&mut self, reply: Reply) -> Reply {
+        self.count(reply)
+    }
+
     /// Sender and recipients, while there is a transaction.
     pub fn envelope(&self) -> Option<&Envelope> {
         self.envelope.as_ref()
@@ -158,7 +189,7 @@ impl Session {
             local: facts.local.as_deref(),
             helo: self.helo.as_deref(),
             extended: self.extended,
-            authenticated: false,
+            authenticated: self.login.is_some(),
             tls: facts.tls.as_deref(),
         }
     }

@@ -78,6 +78,7 @@ fn rules(policy: Policy, ucspi: &Ucspi, databytes: Option<OsString>) -> Result<R
         relay_client: None,
         local_literal: ucspi.local_ip.zip(local_name),
         policy,
+        mechanisms: None,
         facts: Facts::default(),
     })
 }
@@ -168,8 +169,16 @@ fn printable(line: &[u8]) -> String {
         .collect()
 }
 
-/// Descriptors that end here.
-const NOT_FOR_CHILDREN: [&str; 4] = ["SASLFD", "SSLCTLFD", "SSLREADFD", "SSLWRITEFD"];
+/// Descriptors that end here, and what only AUTH in this session may say.
+const NOT_FOR_CHILDREN: [&str; 7] = [
+    "SASLFD",
+    "SSLCTLFD",
+    "SSLREADFD",
+    "SSLWRITEFD",
+    "SMTPAUTHUSER",
+    "SMTP_AUTH_USER",
+    "SMTPAUTHMETHOD",
+];
 
 /// RFC 5321 4.5.3.2.7: at least 5 minutes, in seconds.
 const TIMEOUT: u64 = 300;

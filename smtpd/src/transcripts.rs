@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use wire::{Decoder, LineReader};
 
-use crate::policy::Policy;
+use crate::auth::Account;
+use crate::policy::{Mechanisms, Policy};
 use crate::replies::{self, Reply};
 use crate::session::{Action, Rules, Session};
 
@@ -30,7 +31,7 @@ impl Stage {
     fn new(rules: Rules) -> Stage {
         Stage {
             session: Session::new(rules),
-            lines: LineReader::new(2048),
+            lines: LineReader::new(12_352),
             said: String::new(),
             body: None,
             octets: None,
@@ -100,6 +101,14 @@ impl Stage {
             Action::StartTls => {
                 self.say(&replies::START_TLS);
                 self.session = std::mem::take(&mut self.session).after_handshake(b"TLSv1.3".into());
+            }
+            Action::Authenticate { mechanism, arguments } => {
+                let account = Account { login: b"tim".into(), variables: vec![] };
+                let reply = match (&*mechanism, &*arguments) {
+                    ("PLAIN", b"AHRpbQB4") => self.session.authenticated(&account),
+                    _ => self.session.refused(replies::passed_on("535 5.7.8 no")),
+                };
+                self.say(&reply);
             }
             Action::Quit(reply) => {
                 self.say(&reply);
@@ -586,6 +595,111 @@ fn required_authentication() {
     );
     let policy = Policy { in_tls: true, ..policy };
     play(&Rules { policy, ..rules() }, &format!("{mail} Authentication required"));
+}
+
+/// AUTH possible: in TLS, with a password process that can do two things.
+fn auth(settings: Policy) -> Rules {
+    let mechanisms = Some(vec!["PLAIN".into(), "CRAM-MD5".into()]);
+    Rules { policy: Policy { auth: true, ..settings }, mechanisms, ..rules() }
+}
+
+// RFC 4954 4: AUTH once, outside a transaction, by a mechanism that is offered.
+#[test]
+fn authentication() {
+    let policy = Policy { in_tls: true, require_auth: true, ..Policy::default() };
+    play(
+        &auth(policy),
+        "C: EHLO client.test
+         S: 250-mx.test
+         S: 250-PIPELINING
+         S: 250-8BITMIME
+         S: 250-ENHANCEDSTATUSCODES
+         S: 250-CHUNKING
+         S: 250-SIZE 0
+         S: 250-LIMITS RCPTMAX=1000
+         S: 250 AUTH PLAIN CRAM-MD5
+         C: AUTH
+         S: 501 5.5.4 syntax error
+         C: AUTH LOGIN
+         S: 504 5.5.4 auth type unimplemented
+         C: AUTH DIGEST-MD5
+         S: 504 5.5.4 auth type unimplemented
+         C: AUTH PLAIN wrong
+         S: 535 5.7.8 no
+         C: MAIL FROM:<a@b>
+         S: 530 5.7.0 Authentication required
+         C: auth plain  AHRpbQB4
+         S: 235 2.7.0 ok, go ahead
+         C: AUTH PLAIN AHRpbQB4
+         S: 503 5.5.1 you're already authenticated
+         C: MAIL FROM:<a@b> AUTH=somebody
+         S: 250 2.1.0 ok
+         C: EHLO client.test
+         S: 250-mx.test
+         S: 250-PIPELINING
+         S: 250-8BITMIME
+         S: 250-ENHANCEDSTATUSCODES
+         S: 250-CHUNKING
+         S: 250-SIZE 0
+         S: 250 LIMITS RCPTMAX=1000",
+    );
+    play(
+        &auth(Policy { insecure_auth: true, offers_tls: true, ..Policy::default() }),
+        "C: MAIL FROM:<a@b>
+         S: 250 2.1.0 ok
+         C: AUTH PLAIN AHRpbQB4
+         S: 503 5.5.1 no auth during mail transaction
+         C: RSET
+         S: 250 2.0.0 flushed
+         C: AUTH PLAIN AHRpbQB4
+         S: 235 2.7.0 ok, go ahead
+         C: STARTTLS
+         S: 503 5.5.1 no TLS after auth",
+    );
+    let clear = auth(Policy { offers_tls: true, ..Policy::default() });
+    let needs_tls = "C: AUTH PLAIN AHRpbQB4\nS: 538 5.7.11 auth not available without TLS";
+    play(&clear, needs_tls);
+    play(
+        &Rules { mechanisms: None, ..auth(Policy { in_tls: true, ..Policy::default() }) },
+        "C: AUTH PLAIN AHRpbQB4\nS: 454 4.7.0 temporary authentication failure",
+    );
+    let mechanisms = Mechanisms::OnlyCram;
+    play(
+        &auth(Policy { in_tls: true, mechanisms, ..Policy::default() }),
+        "C: AUTH PLAIN AHRpbQB4\nS: 504 5.5.4 auth type unimplemented",
+    );
+}
+
+// The record decides over relaying and size; without a word of it, the client may relay.
+#[test]
+fn what_an_account_may() {
+    let variable = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+    for (variables, relay, databytes) in [
+        (vec![], "", 5),
+        (vec![variable("DATABYTES", "9")], "", 9),
+        (vec![variable("DATABYTES", "many")], "", 5),
+        (vec![variable("RELAYCLIENT", "@gate.test")], "@gate.test", 5),
+    ] {
+        let mut session = Session::new(Rules { databytes: 5, ..rules() });
+        let account = Account { login: b"tim".into(), variables };
+        assert_eq!(session.authenticated(&account), replies::AUTHENTICATED);
+        assert_eq!(session.rules.relay_client.as_deref(), Some(relay.as_bytes()));
+        assert_eq!(session.databytes(), databytes);
+        let trace = session.trace();
+        assert_eq!((trace.authenticated, trace.remote_info), (true, Some(&b"tim"[..])));
+    }
+}
+
+#[test]
+fn only_auth_may_be_long() {
+    let mut session = Session::new(auth(Policy { in_tls: true, ..Policy::default() }));
+    let mut line = |start: &str, length: usize| {
+        let line = [start.as_bytes(), &vec![b'x'; length]].concat();
+        session.line(&wire::Line::Clean(&line))
+    };
+    assert_eq!(line("NOOP ", 2041), Action::Reply(replies::OK));
+    assert_eq!(line("NOOP ", 2042), Action::Reply(replies::LINE_TOO_LONG));
+    assert!(matches!(line("AUTH PLAIN ", 12_288), Action::Authenticate { .. }));
 }
 
 // RFC 2920 3.2: these replies may not wait for company.
