@@ -18,6 +18,7 @@ pub mod scripted;
 pub mod server;
 pub mod session;
 pub mod single;
+pub mod users;
 pub mod wait;
 
 pub use client::Client;
