@@ -1,10 +1,13 @@
 //! POP3: shows the dialogue, hides what authenticates (RFC 1939, 2449, 2595, 5034).
 
+mod show;
+
 use std::collections::VecDeque;
 
 use plumb::relay::Side;
 use wire::{Body, LineReader, Verdict};
 
+use self::show::{show_secret, show_status};
 use crate::message::Message;
 use crate::redact::{self, Exchange, HELD_LIMIT, LINE_LIMIT, PENDING_LIMIT, Read, Settings, Then};
 use crate::redact::{cut_word, show_verb};
@@ -266,33 +269,6 @@ impl Session {
         self.message.end(from, "message", story);
         self.replying = Replying::Status;
     }
-}
-
-/// PASS, whose password may have blanks in it, or APOP with the user's name and a digest (RFC 1939 7).
-fn show_secret(verb: &[u8], args: &[u8], apop: bool, ended: Ended, story: &mut Story) {
-    let (user, digest) = cut_word(args);
-    if !apop || digest.is_empty() {
-        return show_verb(verb, args, ended, story);
-    }
-    let blank = Piece::Shown(b" ");
-    let [verb, user, digest] =
-        [Piece::Shown(verb), Piece::Shown(user), Piece::Hidden(digest.len())];
-    story.said(Side::Client, &[verb, blank, user, blank, digest], ended);
-}
-
-fn show_status(asked: Asked, text: &[u8], words: &[u8], ended: Ended, story: &mut Story) {
-    let hidden = match asked {
-        Asked::Secret | Asked::Auth => words.len(),
-        // RFC 1939 7: the stamp that an APOP digest is made with.
-        Asked::Greeting => words
-            .iter()
-            .position(|&byte| byte == b'<')
-            .map_or(0, |at| words.len().saturating_sub(at)),
-        _ => 0,
-    };
-    let shown = text.get(..text.len().saturating_sub(hidden)).unwrap_or_default();
-    let pieces = [Piece::Shown(shown), Piece::Hidden(hidden)];
-    story.said(Side::Server, if hidden == 0 { &pieces[..1] } else { &pieces }, ended);
 }
 
 /// Commands in which nothing is secret, and what answers them.
