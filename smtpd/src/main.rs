@@ -1,6 +1,7 @@
 //! smtpd receives mail by SMTP on descriptors 0 and 1 and hands it to qmail-queue.
 
 mod auth;
+mod check;
 mod client;
 mod commands;
 mod control;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use plumb::{Doing, Error, Result};
 
 use crate::auth::PasswordProcess;
+use crate::check::Report;
 use crate::client::Client;
 use crate::conversation::Conversation;
 use crate::policy::{Policy, REPLACEMENT};
@@ -34,15 +36,18 @@ use crate::settings::Settings;
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => error.report("smtpd"),
     }
 }
 
-fn run() -> Result<()> {
+fn run() -> Result<ExitCode> {
     let password_process = password_process()?;
     plumb::process::begin()?;
-    let verbose = arguments().map_err(|error| turn_away(&replies::CONFIGURATION, error))?;
+    let verbose = match arguments().map_err(|error| turn_away(&replies::CONFIGURATION, error))? {
+        Mode::Check => return check(),
+        Mode::Serve { verbose } => verbose,
+    };
     let policy =
         Policy::from_env(variable).map_err(|error| turn_away(&replies::CONFIGURATION, error))?;
     let tls_server = ucspi_tls::Server::from_env(variable)
@@ -52,7 +57,7 @@ fn run() -> Result<()> {
         Settings::read(policy, variable).map_err(|error| turn_away(&replies::CONTROLS, error))?;
     let client = Client::new(settings.timeout).doing("use descriptors 0 and 1")?;
     Conversation::new(settings, tls_server, password_process, client, verbose).hold();
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn variable(name: &str) -> Option<OsString> {
@@ -68,22 +73,38 @@ fn password_process() -> Result<Option<PasswordProcess>> {
     Ok(Some(PasswordProcess::new(socket.into())))
 }
 
-/// Whether `-v` was given; AUTH patches' arguments get a hint instead of silence.
-fn arguments() -> Result<bool> {
-    let mut verbose = false;
+/// What the command line asks for.
+enum Mode {
+    Check,
+    Serve { verbose: bool },
+}
+
+/// AUTH patches' arguments get a hint instead of silence.
+fn arguments() -> Result<Mode> {
+    let mut mode = Mode::Serve { verbose: false };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
         match argument {
-            lexopt::Arg::Short('v') => verbose = true,
+            lexopt::Arg::Short('v') => mode = Mode::Serve { verbose: true },
+            lexopt::Arg::Long("check") => mode = Mode::Check,
             lexopt::Arg::Value(_) => return Err(usage("no arguments are taken")),
             other => return Err(usage(&other.unexpected().to_string())),
         }
     }
-    Ok(verbose)
+    Ok(mode)
+}
+
+/// Reports what a session would do; 1 if anything must be mended.
+fn check() -> Result<ExitCode> {
+    let read = |policy| Settings::read(policy, variable);
+    let names = std::env::vars_os().map(|(name, _)| name);
+    let report = Report::new(Policy::from_env(variable), read, names);
+    std::io::stdout().write_all(report.text().as_bytes()).doing("write the report")?;
+    Ok(ExitCode::from(u8::from(report.has_problems())))
 }
 
 fn usage(why: &str) -> Error {
-    Error::permanent(format!("{why}; usage: smtpd [-v]; {REPLACEMENT}"))
+    Error::permanent(format!("{why}; usage: smtpd [-v | --check]; {REPLACEMENT}"))
 }
 
 /// A client that cannot be served is told so; the error is for the log.
