@@ -1,6 +1,6 @@
 //! How fast one long message passes a recorder: recordio-tls beside Debian's recordio and a bare cat, in one run.
 //!
-//! `cargo run --release -p benches --bin recordio [MEGABYTES [ROUNDS]]`, with the release recordio-tls built before
+//! `cargo run --release -p benches --bin bench-recordio [MEGABYTES [ROUNDS]]`, with the release recordio-tls built before
 //! (`CHAINMAIL_BIN` names another folder). The client, the sink and the hops share the machine, so only ratios count.
 
 use std::env;
