@@ -2,8 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use plumb::{Doing, Error, Result};
 
 /// The paths that the environment names.
@@ -84,9 +87,17 @@ fn listed(path: &Path) -> Option<(PathBuf, PathBuf)> {
     in_folder.into_iter().chain(lego).find(|(certificate, _)| certificate.is_file())
 }
 
+/// Opens a file for reading; of a named pipe that nobody writes to, this is the end and no waiting.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
+}
+
 fn open_variable(name: &str, path: Option<&OsStr>) -> Result<File> {
     let path = path.ok_or_else(|| Error::temporary(format!("{name} is not set")))?;
-    File::open(path).doing(format!("open {}", path.display()))
+    open(path.as_ref()).doing(format!("open {}", path.display()))
 }
 
 fn open_pair(certificate: &Path, key: &Path, trouble: &mut impl FnMut(Error)) -> Option<Pair> {
@@ -95,10 +106,10 @@ fn open_pair(certificate: &Path, key: &Path, trouble: &mut impl FnMut(Error)) ->
 }
 
 fn open_if_there(path: &Path, trouble: &mut impl FnMut(Error)) -> Option<File> {
-    match File::open(path) {
+    match open(path) {
         Ok(file) => Some(file),
         Err(error) => {
-            let absent = [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory];
+            let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
             if !absent.contains(&error.kind()) {
                 trouble(Error::unable(format!("open {}", path.display()), &error));
             }

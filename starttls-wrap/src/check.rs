@@ -1,6 +1,6 @@
 //! `--check`: what would be served, and what is wrong with it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::certificate::Summary;
-use crate::certs::{Pair, Paths};
+use crate::certs::{self, Pair, Paths};
 use crate::key_pair::KeyPair;
 
 /// What was found out about one certificate and its key.
@@ -151,7 +151,7 @@ fn roots() -> Vec<Vec<u8>> {
 }
 
 fn open(certificate: &Path, key: &Path) -> plumb::Result<Pair> {
-    let open = |path: &Path| File::open(path).doing(format!("open {}", path.display()));
+    let open = |path: &Path| certs::open(path).doing(format!("open {}", path.display()));
     Ok(Pair { certificate: open(certificate)?, key: open(key)? })
 }
 

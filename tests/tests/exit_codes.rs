@@ -168,6 +168,13 @@ fn odd_starts_change_nothing() {
         quit_in_tls,
     );
     assert_eq!(deaf, Some(7), "{log}");
+    // Descriptor 2 on the client's socket, as inetd has it: no log may get into the session.
+    let merged = chain("./merged starttls-wrap ./seven").env("KEYFILE", "/nonexistent");
+    merged.folder.script("merged", "#!/bin/sh\nexec \"$@\" 2>&1\n");
+    let (merged, log) = code(merged, |client| {
+        client.play("S: 220 *\nC: STARTTLS\nS: 454 *\nC: QUIT\nS: 221 *\n-- end");
+    });
+    assert_eq!((merged, log.as_str()), (Some(7), ""));
     let (closed, log) = code(chain("./closed starttls-wrap ./seven"), |client| client.closed());
     assert_eq!(closed, Some(3), "{log}");
 }

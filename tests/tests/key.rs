@@ -10,6 +10,8 @@ use chain_tests::folder::{Key, NAME};
 use chain_tests::programs::needs_root;
 use chain_tests::session::{self, holds};
 use chain_tests::{CHAIN, Client, Process, Server, Session, until};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use rustls::ClientConnection;
 
 /// What a key file holds, in every form in which a process could have it.
@@ -273,6 +275,15 @@ fn with_an_unusable_key_mail_still_flows_in_clear() {
         server.folder.write("cert.pem", &certificate);
         server.folder.write("cert.key", &key);
     }
+    // A named pipe that nobody writes to must not hang anybody; nor may a folder.
+    fs::remove_file(path("cert.key")).unwrap();
+    mkfifo(&path("cert.key"), Mode::from_bits_truncate(0o600)).unwrap();
+    refused_with(&server, "the key file: ");
+    fs::remove_file(path("cert.key")).unwrap();
+    fs::create_dir(path("cert.key")).unwrap();
+    refused_with(&server, "unable to read the key file: Is a directory");
+    fs::remove_dir(path("cert.key")).unwrap();
+    server.folder.write("cert.key", &key);
     for file in ["cert.key", "cert.pem"] {
         let aside = path("aside");
         fs::rename(path(file), &aside).unwrap();
