@@ -50,7 +50,7 @@ enum Stage {
     Tls(Box<TlsView>),
     /// The client now speaks with somebody else.
     HandedOver,
-    /// Nothing more may be shown; so many bytes of each side.
+    /// Nothing more may be shown; so many bytes of each side were looked at before.
     Dark(u64, u64),
 }
 
@@ -62,9 +62,8 @@ impl Watch {
 
     /// Goes on with what a side said.
     pub fn bytes(&mut self, from: Side, bytes: &[u8], story: &mut Story) {
-        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let total = if from == Side::Client { &mut self.sent } else { &mut self.heard };
-        *total = total.saturating_add(count);
+        let total = self.total(from);
+        *total = total.saturating_add(length(bytes));
         let then = match &mut self.stage {
             Stage::Opening(_) => return self.open(from, bytes, story),
             Stage::Smtp(smtp) => smtp.bytes(from, bytes, story),
@@ -74,12 +73,7 @@ impl Watch {
                 tls.bytes(from, bytes, story);
                 Then::Same
             }
-            Stage::HandedOver => Then::Same,
-            Stage::Dark(sent, heard) => {
-                let hidden = if from == Side::Client { sent } else { heard };
-                *hidden = hidden.saturating_add(count);
-                Then::Same
-            }
+            Stage::HandedOver | Stage::Dark(..) => Then::Same,
         };
         self.follow(from, then, story);
     }
@@ -105,6 +99,8 @@ impl Watch {
         match &self.stage {
             Stage::Tls(tls) => tls.finish(story),
             Stage::Dark(sent, heard) => {
+                let [sent, heard] =
+                    [self.sent.saturating_sub(*sent), self.heard.saturating_sub(*heard)];
                 story.session(format_args!("not shown: < {sent} bytes > {heard} bytes"));
             }
             _ => {}
@@ -140,7 +136,7 @@ impl Watch {
             if held.first() == Some(&TLS_HANDSHAKE) {
                 let held = std::mem::take(held);
                 self.stage = Stage::Tls(Box::default());
-                self.replay(from, &held, story);
+                self.replay([&held, b""], story);
             } else if held.len() > HELD_LIMIT {
                 self.go_dark(from, NO_GREETING, story);
             }
@@ -153,15 +149,21 @@ impl Watch {
             Some(Protocol::Imap) => self.stage = Stage::Imap(Box::new(Imap::new(self.settings))),
             None => return self.go_dark(from, UNKNOWN, story),
         }
-        self.replay(Side::Client, &held, story);
-        self.replay(Side::Server, bytes, story);
+        self.replay([&held, bytes], story);
     }
 
-    /// Shows bytes that have been counted already.
-    fn replay(&mut self, from: Side, bytes: &[u8], story: &mut Story) {
-        let counted = (self.sent, self.heard);
-        self.bytes(from, bytes, story);
-        (self.sent, self.heard) = counted;
+    /// Looks at bytes of client and server once more, now that it is known what they are.
+    fn replay(&mut self, bytes: [&[u8]; 2], story: &mut Story) {
+        let turns = [(Side::Client, bytes[0]), (Side::Server, bytes[1])];
+        for (from, bytes) in turns {
+            let total = self.total(from);
+            *total = total.saturating_sub(length(bytes));
+        }
+        turns.into_iter().for_each(|(from, bytes)| self.bytes(from, bytes, story));
+    }
+
+    fn total(&mut self, from: Side) -> &mut u64 {
+        if from == Side::Client { &mut self.sent } else { &mut self.heard }
     }
 
     fn follow(&mut self, from: Side, then: Then, story: &mut Story) {
@@ -175,15 +177,13 @@ impl Watch {
             Then::Tls => {
                 let [client, server] = self.unread();
                 self.stage = Stage::Tls(Box::default());
-                if client.first() == Some(&TLS_HANDSHAKE) {
-                    self.replay(Side::Client, &client, story);
-                }
-                self.replay(Side::Server, &server, story);
+                let early = client.first() == Some(&TLS_HANDSHAKE);
+                self.replay([if early { &client } else { b"" }, &server], story);
             }
         }
     }
 
-    /// What both sides said without being asked before TLS began: TLS that came early, or clear text that must not be seen.
+    /// What both sides said that nobody has looked at.
     fn unread(&self) -> [Vec<u8>; 2] {
         let sides = [Side::Client, Side::Server];
         match &self.stage {
@@ -196,8 +196,19 @@ impl Watch {
 
     fn go_dark(&mut self, from: Side, why: &str, story: &mut Story) {
         story.note(from, format_args!("not shown from here on: {why}"));
-        self.stage = Stage::Dark(0, 0);
+        let [client, server] = self.unread();
+        self.stage = match self.stage {
+            Stage::Opening(_) => Stage::Dark(0, 0),
+            _ => Stage::Dark(
+                self.sent.saturating_sub(length(&client)),
+                self.heard.saturating_sub(length(&server)),
+            ),
+        };
     }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 fn greeted(bytes: &[u8]) -> Option<Protocol> {
