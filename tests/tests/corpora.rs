@@ -7,6 +7,9 @@ use std::path::Path;
 #[allow(dead_code)]
 mod channel;
 
+#[path = "../../recordio-tls/tests/common/property.rs"]
+mod recorder;
+
 fn replay(target: &str, property: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let mut replayed = 0;
@@ -55,4 +58,9 @@ fn dialogues() {
 #[test]
 fn channel_messages() {
     replay("channel", |input| _ = channel::decodes_to_itself(input));
+}
+
+#[test]
+fn recorded_sessions() {
+    replay("recorder", recorder::holds_for);
 }
