@@ -42,4 +42,6 @@ get mailfront mailfront cvm
 # Exim looks its user up by name; libnss-wrapper shows it one without touching /etc/passwd.
 get exim4 exim4-daemon-light exim4-base libnss-wrapper
 get postfix postfix
+# A regular expression is as good as the program that reads it.
+get fail2ban fail2ban
 exit "$missing"

@@ -2,6 +2,7 @@
 //! what its package would have installed; the chain's own environment stays as it is.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use crate::folder::{Folder, NAME};
@@ -74,6 +75,18 @@ pub fn postfix(folder: &Folder) -> bool {
         script(folder, program, &settings, &format!("{root}/usr/sbin/{program}"));
     }
     true
+}
+
+/// What fail2ban-regex prints for these arguments; none, and a counted skip, where it is not there.
+pub fn fail2ban() -> Option<impl Fn(&[&str]) -> String> {
+    let root = unpacked("fail2ban")?;
+    Some(move |arguments: &[&str]| {
+        let mut python = Command::new("/usr/bin/python3");
+        python.env("PYTHONPATH", format!("{root}/usr/lib/python3/dist-packages"));
+        let output = python.arg(format!("{root}/usr/bin/fail2ban-regex")).args(arguments).output();
+        let output = output.expect("python3");
+        [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
+    })
 }
 
 fn script(folder: &Folder, name: &str, settings: &str, command: &str) {

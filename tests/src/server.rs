@@ -150,6 +150,14 @@ impl Builder {
         self
     }
 
+    /// Puts `text`, blanks and all, in place of the chain's word `word`.
+    pub fn word(mut self, word: &str, text: &str) -> Builder {
+        for other in self.chain.iter_mut().filter(|other| *other == word) {
+            *other = text.to_owned();
+        }
+        self
+    }
+
     /// Writes a file of the server's folder, for example `control/databytes`.
     pub fn file(self, name: &str, content: &str) -> Builder {
         self.folder.write(name, content);
