@@ -44,4 +44,6 @@ get exim4 exim4-daemon-light exim4-base libnss-wrapper
 get postfix postfix
 # A regular expression is as good as the program that reads it.
 get fail2ban fail2ban
+# Measured beside greylist.
+get postgrey postgrey
 exit "$missing"

@@ -24,7 +24,7 @@ use greylist::settings::Settings;
 use greylist::store::sqlite::Sqlite;
 use greylist::store::{Down, Store};
 use greylist::triplet::{Known, Seconds};
-use greylist::words::Event;
+use greylist::words::{Event, UNHEARD};
 
 use crate::refuse;
 
@@ -62,7 +62,8 @@ impl Session {
         }
         match Place::open(&self.settings.store) {
             Ok(place) => {
-                let (ends, word) = split_if(program, GO_AHEAD)?;
+                let unheard = || self.log.line(Event::StoreDown(UNHEARD.into()));
+                let (ends, word) = split_if(program, GO_AHEAD, unheard)?;
                 self.in_child(&ends, word, place, strict)
             }
             Err(error) if error.exit_code() == CONFIGURATION => Err(refuse(error)),
@@ -88,7 +89,7 @@ impl Session {
             true => word.relay(),
             // Nothing of this client can be delayed or refused: the program has it to itself.
             false => {
-                drop(word);
+                word.stand_aside();
                 false
             }
         };

@@ -41,6 +41,9 @@ pub fn clock(seconds: Seconds) -> String {
     format!("{hours:02}:{minutes:02}:{seconds:02}")
 }
 
+/// Why a session goes on without greylist although nothing is known to be wrong with its store.
+pub const UNHEARD: &str = "the lookup has died, or took longer than 300 ms";
+
 /// What is worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

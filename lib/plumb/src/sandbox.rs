@@ -174,6 +174,7 @@ const DATABASE: &[i64] = &[
     libc::SYS_fsync,
     libc::SYS_fdatasync,
     libc::SYS_ftruncate,
+    libc::SYS_fchmod,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_access,
     libc::SYS_faccessat,

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 
 use common::{FORBIDDEN, child, in_child, root_or_skip, status, without};
@@ -132,6 +132,7 @@ fn a_database_has_its_folder_and_nothing_else() {
             let lacking = lock_in(Profile::database(open), false).map_err(std::io::Error::other)?;
             let file =
                 File::options().read(true).write(true).create(true).truncate(false).open("log")?;
+            file.set_permissions(std::fs::Permissions::from_mode(0o640))?;
             file.write_all_at(b"text", 0)?;
             file.sync_all()?;
             file.set_len(2)?;

@@ -63,7 +63,7 @@ fn a_program_that_is_missing_is_an_error_in_the_parent_and_the_end_in_the_child(
 #[test]
 fn split_if_relays_after_the_word() {
     let (client, pid) = session(|| {
-        relay(split_if(shell(SHOW), Duration::from_secs(60)).map(|(ends, word)| {
+        relay(split_if(shell(SHOW), LONG, unreachable).map(|(ends, word)| {
             assert!(word.relay());
             ends
         }));
@@ -75,12 +75,25 @@ fn split_if_relays_after_the_word() {
 }
 
 #[test]
-fn split_if_does_without_a_relay_that_ends() {
-    let (client, pid) =
-        session(|| relay(split_if(shell(SHOW), Duration::from_secs(60)).map(|_| exit_now(0))));
+fn split_if_does_without_a_relay_that_stands_aside() {
+    let (client, pid) = session(|| {
+        relay(split_if(shell(SHOW), LONG, unreachable).map(|(_, word)| {
+            word.stand_aside();
+            exit_now(0)
+        }));
+    });
     let shown = talk(client, b"straight\n");
     assert_eq!(wait(pid).unwrap(), Ended::Code(0));
     assert!(shown.ends_with("read straight\n"), "{shown}");
+}
+
+#[test]
+fn split_if_does_without_a_relay_that_dies_and_says_so() {
+    let (client, pid) =
+        session(|| relay(split_if(shell(SHOW), LONG, || print("unheard\n")).map(|_| exit_now(0))));
+    let shown = talk(client, b"straight\n");
+    assert_eq!(wait(pid).unwrap(), Ended::Code(0));
+    assert!(shown.starts_with("unheard\n") && shown.ends_with("read straight\n"), "{shown}");
 }
 
 #[test]
@@ -92,24 +105,33 @@ fn split_if_does_without_a_relay_that_is_late_and_lets_it_know() {
     let keep = [start.as_raw_fd(), told.as_raw_fd()];
     let (client, pid) = session_keeping(&keep, move || {
         let (mut start, mut told) = (start, told);
-        relay(split_if(shell("echo alone; read line; echo read $line"), Duration::ZERO).map(
-            |(_, word)| {
-                start.read_exact(&mut [0]).unwrap();
-                told.write_all(if word.relay() { b"relays" } else { b"knows" }).unwrap();
-                exit_now(0)
-            },
-        ));
+        let program = shell("echo alone; read line; echo read $line");
+        relay(split_if(program, Duration::ZERO, || print("late\n")).map(|(_, word)| {
+            start.read_exact(&mut [0]).unwrap();
+            told.write_all(if word.relay() { b"relays" } else { b"knows" }).unwrap();
+            exit_now(0)
+        }));
     });
     let mut client = File::from(client);
-    let mut first = [0; 6];
+    let mut first = [0; 11];
     client.read_exact(&mut first).unwrap();
-    assert_eq!(&first, b"alone\n");
+    assert_eq!(&first, b"late\nalone\n");
     // Only now, with the program running, the relay says that it is ready.
     (&go).write_all(b"x").unwrap();
     drop(go);
     assert_eq!(read_all(verdict), "knows");
     assert_eq!(talk(client.into(), b"straight\n"), "read straight\n");
     assert_eq!(wait(pid).unwrap(), Ended::Code(0));
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn unreachable() {
+    print("unheard\n");
+}
+
+fn print(text: &str) {
+    std::io::stdout().write_all(text.as_bytes()).unwrap();
 }
 
 #[test]
