@@ -9,6 +9,7 @@ use chain_tests::postfix::Postfix;
 use chain_tests::programs::{needs_root, root};
 use chain_tests::server::Builder;
 use chain_tests::session::holds;
+use chain_tests::users::{self, PLAIN};
 use chain_tests::{Client, Process, Server, programs, until};
 
 const GREYLIST: &str = "greylist setuidgid nobody smtpd";
@@ -406,6 +407,91 @@ done
     client.expect("RCPT TO:<somebody@else.test>", "250");
     client.expect("DATA", "354");
     server.logged("left-alone why=authenticated");
+}
+
+// The whole chain of the README; RFC 6647 5 (7): "not on any authenticated session".
+#[test]
+fn in_the_whole_chain_a_login_is_left_alone() {
+    let chain = "starttls-wrap recordio-tls greylist authcheck -s users.cdb setuidgid nobody smtpd";
+    let server = greylist(chain);
+    users::one(&server.folder);
+    let server = server.start();
+    let inside = |attempt: &str, expected: &str| {
+        let mut client = greet(&server);
+        client.starttls();
+        client.expect("EHLO client.test", "250");
+        client.expect(attempt, expected);
+        client
+    };
+    let wrong = "AUTH PLAIN AHVzZXIAd3Jvbmc=";
+    assert_grey(&try_mail(&mut inside(wrong, "535"), "sender@client.test"));
+    let mut client = inside(&format!("AUTH PLAIN {PLAIN}"), "235");
+    client.expect("MAIL FROM:<another@client.test>", "250");
+    client.expect("RCPT TO:<somebody@else.test>", "250");
+    client.expect("RSET", "250");
+    assert!(client.deliver("text\r\n").starts_with("250 "));
+    server.logged("left-alone why=authenticated");
+}
+
+/// What a client hears, without the numbers that differ from session to session.
+fn heard(server: &Server, script: &[u8], singly: bool) -> String {
+    let mut client = server.connect();
+    match singly {
+        true => client.send_singly(script),
+        false => client.send(script),
+    }
+    let heard = String::from_utf8_lossy(&client.rest()).into_owned();
+    server.idle();
+    let stable = |line: &str| match line.starts_with("250 2.0.0 ok ") {
+        true => "250 2.0.0 ok".to_owned(),
+        false => line.to_owned(),
+    };
+    heard.lines().map(stable).collect::<Vec<_>>().join("\n")
+}
+
+// Issue 6: "The dialogue seen by client and by smtpd equals the one without greylist, except for the refused RCPTs"
+#[test]
+fn the_dialogue_is_that_without_greylist() {
+    let me = postmaster();
+    let long = "x".repeat(12_000);
+    let mut script = format!(
+        "EHLO c\r\nNOOP\r\nVRFY x\r\nHELP\r\nXYZZY\r\nNOOP {long}\r\nRCPT TO:<{me}>\r\n\
+         MAIL FROM:<a@[192.0.2.1]> SIZE=9\r\nRCPT TO:<postmaster>\r\nRCPT TO:<nobody@else.test>\r\n\
+         RCPT TO:<\"post master\"@{NAME}>\r\nRSET\r\nMAIL FROM:<>\r\nRCPT TO:<{me}>\r\nRSET\r\nDATA\r\n"
+    )
+    .into_bytes();
+    let mails = format!(
+        "MAIL FROM:<a@b.test>\r\nRCPT TO:<{me}>\r\nDATA\r\n8-bit \u{fc}\0\r\n..\r\n.\r\n\
+         MAIL FROM:<>\r\nRCPT TO:<{me}>\r\nBDAT 6\r\nQUIT\r\nBDAT 5 LAST\r\n.x.\r\n\
+         MAIL FROM:<a@b.test>\r\nRCPT TO:<{me}>\r\nBDAT 0 LAST\r\nBDAT 3\r\nabcNOOP\r\n"
+    );
+    let end = b"MAIL FROM:<a@b.test>\r\nQUIT\r\n";
+    let without = Server::new("setuidgid nobody smtpd").start();
+    let watching = greylist(GREYLIST).env("GREYLIST", "log").start();
+    let refusing = greylist(GREYLIST).env("GREYLIST_DELAY", "9").start();
+    for singly in [false, true] {
+        let whole = [&script[..], mails.as_bytes(), end].concat();
+        assert_eq!(heard(&watching, &whole, singly), heard(&without, &whole, singly));
+    }
+    assert_eq!(without.mails().len(), watching.mails().len());
+    // For an unknown host: no body, since DATA is refused.
+    for _ in 0..3 {
+        script.extend(format!("MAIL FROM:<a@b.test>\r\nRCPT TO:<{me}>\r\nRSET\r\n").bytes());
+    }
+    script.extend(end);
+    for singly in [false, true] {
+        let expected = heard(&without, &script, singly);
+        let refused = heard(&refusing, &script, singly);
+        assert_eq!(refused.lines().count(), expected.lines().count());
+        let mut differ: Vec<_> =
+            refused.lines().zip(expected.lines()).filter(|(one, other)| one != other).collect();
+        differ.retain(|(one, other)| {
+            !(one.starts_with("450 4.7.1 Greylisted, retry=00:00:0") && other.starts_with("250 "))
+        });
+        assert!(differ.is_empty(), "{differ:?}");
+        assert_eq!(refused.matches("450 4.7.1").count(), 5);
+    }
+    assert!(refusing.mails().is_empty());
 }
 
 // greylite's defects 9, 17 and 18: an alarm left on, O_NONBLOCK on the client's socket, a half-close that kills replies.
