@@ -40,6 +40,8 @@ impl Wrap {
                 self.progress.authenticated |= reply.code == 235;
             }
             Asked::Body => self.in_transaction = false,
+            // Whatever is said behind QUIT is owed no reply (RFC 5321 4.1.1.10).
+            Asked::Command(Verb::Quit) => self.closing |= reply.succeeded(),
             Asked::Command(Verb::Rset | Verb::Helo | Verb::Ehlo) if reply.succeeded() => {
                 self.in_transaction = false;
             }

@@ -323,6 +323,24 @@ fn programs_that_go() {
     );
 }
 
+// RFC 5321 4.1.1.10: QUIT is the last command, and what is behind it is owed nothing.
+#[test]
+fn a_command_behind_quit() {
+    clear(
+        &[],
+        r"
+        P> 220 mx
+        C< 220 mx
+        C> QUIT\r\nNOOP
+        P< QUIT
+        P> 221 bye
+        C< 221 bye
+        P< NOOP
+        P.
+        stop",
+    );
+}
+
 // RFC 5321 4.1.1.1, 2.4: an unfinished command is no command; DESIGN 2: half-close passes on.
 #[test]
 fn clients_that_go() {
