@@ -19,6 +19,7 @@ impl Builder {
 const SCRIPT: &str = r#"#!/bin/sh
 say() { printf '%s\r\n' "$@"; }
 log() { echo "scripted: $*" >&2; }
+trap '' PIPE
 log "started tls=${SSL_PROTOCOL:-none}"
 say '220 scripted'
 while IFS= read -r line; do

@@ -1,7 +1,7 @@
 //! One connection to a chain without a UCSPI server, as inetd would start it: its exit code is seen.
 
 use std::fs::File;
-use std::io::copy;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::folder::Folder;
 use crate::server::Builder;
-use crate::{Client, until};
+use crate::{Client, Process, process, until};
 
 /// A chain that serves one connection.
 #[derive(Debug)]
@@ -36,15 +36,14 @@ impl Builder {
         self.one(|chain, socket| {
             let chain = chain.stdin(Stdio::piped()).stdout(Stdio::piped());
             let mut chain = chain.spawn().expect("start the chain");
-            let mut from_client = socket.try_clone().expect("copy a socket");
-            let mut to_client = socket;
-            let mut input = chain.stdin.take().expect("a pipe");
-            let mut output = chain.stdout.take().expect("a pipe");
-            // A chain that has ended takes nothing more, and a client that has gone neither.
-            thread::spawn(move || copy(&mut from_client, &mut input).ok());
+            let from_client = socket.try_clone().expect("copy a socket");
+            let input = chain.stdin.take().expect("a pipe");
+            let output = chain.stdout.take().expect("a pipe");
+            thread::spawn(move || pass(from_client, input));
             thread::spawn(move || {
-                copy(&mut output, &mut to_client).ok();
-                to_client.shutdown(Shutdown::Write).ok();
+                pass(output, &socket);
+                // The client may be gone already.
+                socket.shutdown(Shutdown::Write).ok();
             });
             chain
         })
@@ -63,9 +62,23 @@ impl Builder {
 }
 
 impl Single {
-    /// Waits for the end of the chain's first process and gives its exit code.
+    /// Ends the connection, waits for the end of the chain's first process and gives its exit code.
     pub fn code(&mut self) -> Option<i32> {
+        // The chain may have reset it.
+        self.client.stream().shutdown(Shutdown::Both).ok();
         until("the end of the chain", || self.chain.try_wait().expect("wait")).code()
+    }
+
+    /// The chain's processes.
+    pub fn processes(&self) -> Vec<Process> {
+        let pid = self.chain.id().try_into().expect("a pid");
+        let mut found: Vec<_> = process::of(pid).into_iter().collect();
+        let mut next = 0;
+        while next < found.len() {
+            found.extend(found[next].children());
+            next += 1;
+        }
+        found
     }
 
     /// What the chain has written to descriptor 2.
@@ -80,5 +93,15 @@ impl Drop for Single {
         // Where it has ended already there is nothing to kill.
         self.chain.kill().ok();
         self.chain.wait().expect("wait for the chain");
+    }
+}
+
+/// Copies until one side takes or gives no more. Not std's copy: its splice(2) holds the pipe while it waits, and so its reader.
+fn pass(mut from: impl Read, mut to: impl Write) {
+    let mut buffer = [0; 16_384];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..count]).is_err() {
+            return;
+        }
     }
 }
