@@ -63,6 +63,7 @@ fn the_fifteen_cells() {
             assert_eq!(policy(&mut client), inside, "{settings}: {}", client.transcript());
         }
         client.expect("QUIT", "221");
+        drop(client);
         server.idle();
         // What was refused reached nobody.
         let log = server.log();
@@ -90,6 +91,7 @@ fn a_password_that_nobody_asked_for_reaches_nobody() {
         }
         assert_eq!(client.reply(), "250 NOOP");
         client.expect("QUIT", "221");
+        drop(client);
         server.idle();
         let log = server.log();
         assert_eq!(log.matches("saw <").count(), 2, "{log}");
@@ -124,6 +126,7 @@ fn required_tls() {
     client.starttls();
     client.expect("HELO x", "250");
     client.expect("QUIT", "221");
+    drop(client);
     server.idle();
     assert_eq!(server.log().matches("saw <").count(), 4, "{}", server.log());
 }

@@ -69,6 +69,7 @@ fn a_new_program_knows_nothing_of_the_session_in_clear() {
     client.expect("RSET", "250 RSET");
     client.expect("QUIT", "221");
     client.closed();
+    drop(client);
     server.idle();
     let log = server.log();
     let (clear, inside) =
@@ -100,6 +101,7 @@ fn a_kept_program_gets_rset_and_no_starttls_too_late() {
     client.expect("AUTH PLAIN AHVzZXIAc2VjcmV0", "235");
     client.expect("STARTTLS", "503");
     client.expect("QUIT", "221");
+    drop(client);
     server.idle();
     let log = server.log();
     assert_eq!(log.matches("started tls=none").count(), 2, "{log}");
@@ -138,6 +140,7 @@ fn a_second_program_that_does_not_want_to() {
         client.starttls();
         client.half_close();
         client.rest();
+        drop(client);
         server.idle();
     }
 }
@@ -293,6 +296,7 @@ fn a_failed_handshake_ends_the_session() {
     client.half_close();
     ended_without_words(&mut client);
     server.logged("tls failed from=client reason=closed");
+    drop(client);
     server.idle();
     assert_eq!(server.log().matches("tls failed from=server").count(), 5, "{}", server.log());
     assert!(!server.log().contains("INJECTED"), "{}", server.log());
@@ -316,6 +320,7 @@ fn plain_text_on_a_port_with_tls_from_the_first_byte() {
         let mut client = server.connect();
         client.handshake();
         client.play("S: 220 scripted\nC: STARTTLS\nS: 503 *\nC: QUIT\nS: 221 bye\n-- end");
+        drop(client);
         server.idle();
         assert_eq!(server.log().matches("scripted: started").count(), 1, "{}", server.log());
         assert!(server.log().contains("started tls=TLSv1.3"), "{}", server.log());

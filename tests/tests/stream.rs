@@ -559,6 +559,7 @@ fn sigterm_says_421_between_replies() {
     client.expect("STARTTLS", "220");
     terminate();
     assert!(client.try_handshake().is_err());
+    drop(client);
     server.idle();
     let log = server.log();
     assert_eq!(
