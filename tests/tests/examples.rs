@@ -17,6 +17,33 @@ fn daemontools() {
     }
 }
 
+/// The rules let postmaster's mail in at once, anybody else's must come back.
+#[test]
+fn daemontools_with_greylist() {
+    if !programs::debian("supervise", "daemontools") {
+        return;
+    }
+    let folder = folder();
+    folder.write("greylist.rules", read("greylist.rules"));
+    fs::create_dir(folder.path("grey")).expect("make the store's folder");
+    if programs::root() {
+        folder.give("grey");
+    }
+    let script = edit(
+        &read("daemontools/smtp-greylist/run"),
+        &[("/var/lib/greylist/", &folder.text("grey/"))],
+    );
+    let service =
+        start(folder, "smtp", &script, "setuidgid qmaild", &["supervise"], &["svc", "-dx"]);
+    let connect = || Client::connect(service.address(), &service.folder.path("ca.pem"));
+    deliver("smtp", connect());
+    let mut client = connect();
+    client.reply();
+    client.expect("MAIL FROM:<sender@client.test>", "250");
+    client.expect(&format!("RCPT TO:<somebody@{NAME}>"), "450 4.7.1 Greylisted, retry=00:01:00");
+    client.expect("QUIT", "221");
+}
+
 #[test]
 fn runit() {
     if programs::debian("runsv", "runit") {
@@ -146,10 +173,29 @@ fn supervised(suite: &str, account: &str, start: &[&str], stop: &[&str]) {
 }
 
 /// Runs one service under its supervisor, delivers to it, and stops it with `stop`.
-fn serve(kind: &str, script: &str, account: &str, start: &[&str], stop: &[&str]) {
+fn serve(kind: &str, script: &str, account: &str, begin: &[&str], stop: &[&str]) {
+    let service = start(folder(), kind, script, account, begin, stop);
+    deliver(kind, Client::connect(service.address(), &service.folder.path("ca.pem")));
+    assert_eq!(fs::read_dir(service.folder.path("Maildir/new")).expect("read").count(), 1);
+}
+
+/// A folder with the certificate as the examples name it.
+fn folder() -> Folder {
     let folder = Folder::new();
     folder.certificate("cert", Key::P256, &[NAME]);
     fs::rename(folder.path("cert.key"), folder.path("key.pem")).expect("rename the key");
+    folder
+}
+
+/// Starts one service under its supervisor.
+fn start(
+    folder: Folder,
+    kind: &str,
+    script: &str,
+    account: &str,
+    begin: &[&str],
+    stop: &[&str],
+) -> Service {
     let address = format!("0 {}", port(kind));
     let home = folder.text("");
     let text = edit(
@@ -163,9 +209,7 @@ fn serve(kind: &str, script: &str, account: &str, start: &[&str], stop: &[&str])
     );
     fs::create_dir(folder.path("service")).expect("make the service's folder");
     folder.script("service/run", &text);
-    let service = Service::start(folder, start, stop);
-    deliver(kind, Client::connect(service.address(), &service.folder.path("ca.pem")));
-    assert_eq!(fs::read_dir(service.folder.path("Maildir/new")).expect("read").count(), 1);
+    Service::start(folder, begin, stop)
 }
 
 /// A service under its supervisor; ended, with all it has started, on drop.
