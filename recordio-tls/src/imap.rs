@@ -242,6 +242,8 @@ impl Session {
                 self.exchange = Exchange::begin(head, args, self.settings.users, ended, story);
             }
             Kind::Secret if known.is_some() => show_login(head, args, self.settings, ended, story),
+            // RFC 4469, 4467: its parts may be given as URLs with a token in them.
+            Kind::Append => redact::show_verb(head, args, ended, story),
             Kind::Secret if !self.authenticating && is_tag(tag) && redact::is_like_a_verb(verb) => {
                 redact::show_verb(head, args, ended, story);
             }

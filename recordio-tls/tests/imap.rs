@@ -173,7 +173,7 @@ fn literals_and_mail() {
         DEFAULT,
         script,
         "> * PREAUTH hi
-         < a APPEND inbox (\\x5cSeen) {17}
+         < a APPEND [redacted 18]
          > + go
          < [literal 17 bytes 3 lines]
          > a OK done

@@ -359,6 +359,26 @@ fn what_has_no_end_at_the_end() {
     assert_eq!(ends("S: 421 tim..."), "> [redacted 7]+");
 }
 
+// A reply of AUTH is one wherever it comes: a server that answers once too often shifts all others.
+#[test]
+fn codes_of_auth_hide_their_words() {
+    shows(
+        DEFAULT,
+        "S: 220 mx
+         C: NOOP\\r\\nAUTH PLAIN c2VjcmV0\\r\\nRSET
+         S: 250 ok
+         S: 250 once too often
+         S: 535 5.7.8 c2VjcmV0?",
+        "> 220 mx
+         < NOOP
+         < AUTH PLAIN [redacted 8]
+         > 250 ok
+         > 250 [redacted 14]
+         < RSET
+         > 535 5.7.8 [redacted 9]",
+    );
+}
+
 // RFC 5321 3.8: a server may say 421 at any time.
 #[test]
 fn a_server_may_close() {

@@ -50,7 +50,8 @@ impl Session {
         ended: Ended,
         story: &mut Story,
     ) {
-        let hides = matches!(asked, Asked::Command(Verb::Auth | Verb::Other) | Asked::AuthResponse);
+        let hides = matches!(asked, Asked::Command(Verb::Auth | Verb::Other) | Asked::AuthResponse)
+            || AUTH_CODES.contains(&reply.code);
         if !hides {
             return story.said(Side::Server, &[Piece::Shown(text)], ended);
         }
@@ -97,6 +98,9 @@ fn cut_status(text: &[u8]) -> (&[u8], &[u8]) {
         (&[], text)
     }
 }
+
+/// RFC 4954 4 and 6: codes of AUTH, which some servers also give to others.
+const AUTH_CODES: [u16; 5] = [235, 432, 534, 535, 538];
 
 /// RFC 4954 4: the reply that asks for an answer.
 const CHALLENGE: u16 = 334;
