@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use plumb::die::reason;
 use plumb::relay::{Ending, Middle, Outbox, Side};
 
 use crate::sink::Sink;
@@ -57,7 +58,7 @@ impl Recorder {
         self.broken = true;
         match error.kind() {
             io::ErrorKind::ConnectionReset => self.story.note(from, "RST"),
-            _ => self.story.note(from, format_args!("ERR {error}")),
+            _ => self.story.note(from, format_args!("ERR {}", reason(error))),
         }
     }
 

@@ -5,6 +5,7 @@ mod login;
 use std::ffi::{OsStr, OsString};
 use std::time::SystemTime;
 
+use plumb::die::reason;
 use plumb::log::{Log, value};
 
 use crate::auth::PasswordProcess;
@@ -124,7 +125,7 @@ impl Conversation {
             helo: self.session.helo().unwrap_or_default(),
         };
         let refused = self.recipients.refuse(asked, &self.environment).unwrap_or_else(|error| {
-            self.log.line(format!("unable to look up a recipient: {error}"));
+            self.log.line(format!("unable to look up a recipient: {}", reason(&error)));
             Some(replies::CANNOT_CHECK)
         });
         if let Some(reply) = &refused {
@@ -207,7 +208,8 @@ impl Conversation {
         match Queue::open(&self.queue, &self.environment, PATIENCE) {
             Ok(queue) => Ok(Message::new(queue, &received, self.session.databytes())),
             Err(error) => {
-                self.log.line(format!("unable to run {}: {error}", self.queue.display()));
+                let queue = self.queue.display();
+                self.log.line(format!("unable to run {queue}: {}", reason(&error)));
                 Err(replies::QUEUE_EXEC)
             }
         }
@@ -258,7 +260,7 @@ impl Conversation {
                 Ok(Next::Command)
             }
             Err(error) => {
-                self.log.line(format!("unable to start TLS: {error}"));
+                self.log.line(format!("unable to start TLS: {}", reason(&error)));
                 Err(End::Closed)
             }
         }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use plumb::die::TEMPORARY;
+use plumb::die::{TEMPORARY, reason};
 use plumb::fds::{null_stdio, packetpair, recv_packet, send_packet, socketpair};
 use plumb::log::Log;
 use plumb::privs::Identity;
@@ -167,7 +167,9 @@ impl Monitor<'_> {
                 self.log.line(format_args!("key killed signal={signal}"));
                 self.answer(&ToNet::Refused);
             }
-            Err(error) => self.log.line(format_args!("unable to wait for key: {error}")),
+            Err(error) => {
+                self.log.line(format_args!("unable to wait for key: {}", reason(&error)));
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
+use plumb::die::reason;
 use plumb::fds::{close_all_but, no_delay};
 use plumb::log::Log;
 use plumb::privs::Identity;
@@ -58,7 +59,7 @@ pub fn serve(net: Net, identity: &Identity, strict: bool, log: &mut Log) -> u8 {
     match connection.serve(net.clear_program, net.tls_program) {
         Ok(()) => 0,
         Err(error) => {
-            connection.log.line(format_args!("fatal: unable to poll: {error}"));
+            connection.log.line(format_args!("fatal: unable to poll: {}", reason(&error)));
             plumb::die::TEMPORARY
         }
     }
@@ -276,7 +277,7 @@ impl Connection<'_> {
 
     fn log_ending(&mut self, ending: &Ending) {
         if let Ending::ClientLost(error) = ending {
-            self.log.line(format_args!("client lost: {error}"));
+            self.log.line(format_args!("client lost: {}", reason(error)));
         }
     }
 }

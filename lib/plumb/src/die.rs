@@ -78,7 +78,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The system's words for an error, without std's ` (os error 2)`.
-fn reason(cause: &io::Error) -> String {
+pub fn reason(cause: &io::Error) -> String {
     cause
         .raw_os_error()
         .map_or_else(|| cause.to_string(), |code| Errno::from_raw(code).desc().into())
@@ -88,7 +88,7 @@ fn reason(cause: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    // STYLE 9: errors say what was being done; 100 when retrying is pointless, 111 otherwise.
+    // Errors say what was being done; 100 when retrying is pointless, 111 otherwise.
     #[test]
     fn an_error_says_what_was_being_done_and_whether_to_retry() {
         let missing = std::fs::File::open("/nowhere").doing("open the key file").unwrap_err();
