@@ -314,6 +314,7 @@ impl State<'_> {
         let from_client = !out.stop
             && client.readable
             && out.server.len() < BLOCK
+            && out.client.len() < ANSWERS
             && middle.accepts(Side::Client);
         let from_server = !out.stop
             && server.readable
@@ -454,6 +455,10 @@ fn later(result: nix::Result<usize>) -> io::Result<Option<usize>> {
 
 /// How much is read at once, and kept for a side before the other is read again.
 const BLOCK: usize = 64 * 1024;
+
+/// How much the middle's own answers to a client that does not read may grow to: more than what the program's words alone
+/// come to, so that without such answers neither direction waits for the other.
+const ANSWERS: usize = 4 * BLOCK;
 
 /// What a pipe takes without blocking once poll(2) has allowed it (PIPE_BUF).
 const ATOMIC: usize = 4096;
