@@ -138,8 +138,10 @@ impl Wrap {
         match side {
             Side::Client => {
                 self.client_ended = true;
-                if matches!(self.stage, Stage::Draining | Stage::Starting) {
-                    return self.end(b"", out);
+                match self.stage {
+                    Stage::Draining => return self.end(b"", out),
+                    Stage::Starting => self.stage = Stage::Ending(b""),
+                    _ => {}
                 }
                 self.turn(out);
             }
@@ -173,10 +175,17 @@ impl Wrap {
 
     /// Ends the session between replies (RFC 5321 3.8).
     pub fn terminate(&mut self, out: &mut Outbox) {
-        if matches!(self.stage, Stage::Talking | Stage::Starting) {
-            self.note("terminated");
-            self.stage = Stage::Ending(replies::SHUTTING_DOWN);
-            self.turn(out);
+        match self.stage {
+            Stage::Talking | Stage::Starting => {
+                self.note("terminated");
+                self.stage = Stage::Ending(replies::SHUTTING_DOWN);
+                self.turn(out);
+            }
+            Stage::Draining => {
+                self.note("terminated");
+                self.end(replies::SHUTTING_DOWN, out);
+            }
+            Stage::Ending(_) | Stage::Over => {}
         }
     }
 

@@ -63,7 +63,7 @@ impl Wrap {
         match (command.verb, refusal) {
             (Verb::Bdat, _) => self.bdat(line, command.args, refusal, out),
             (verb, Some(refusal)) => {
-                if verb == Verb::Auth {
+                if verb == Verb::Auth && !self.auth_refused {
                     self.auth_refused = true;
                     self.note("AUTH refused");
                 }
