@@ -83,8 +83,10 @@ fn a_password_that_nobody_asked_for_reaches_nobody() {
         let server = scripted(settings).start();
         let mut client = server.connect();
         client.reply();
-        client.send("AUTH LOGIN\r\ndXNlcg==\r\ncGFzc3dvcmQ=\r\n*\r\nNOOP\r\n");
-        assert!(client.reply().starts_with(code), "{}", client.transcript());
+        client.send("AUTH PLAIN\r\nAUTH LOGIN\r\ndXNlcg==\r\ncGFzc3dvcmQ=\r\n*\r\nNOOP\r\n");
+        for _ in 0..2 {
+            assert!(client.reply().starts_with(code), "{}", client.transcript());
+        }
         for _ in 0..3 {
             let refused = if code == "530" { "530 " } else { "500 5.5.2 " };
             assert!(client.reply().starts_with(refused), "{}", client.transcript());
@@ -95,7 +97,9 @@ fn a_password_that_nobody_asked_for_reaches_nobody() {
         server.idle();
         let log = server.log();
         assert_eq!(log.matches("saw <").count(), 2, "{log}");
-        assert!(log.contains("AUTH refused") && !log.contains("cGFzc"), "{log}");
+        assert!(!log.contains("cGFzc"), "{log}");
+        // Once is enough: a client could fill the log otherwise.
+        assert_eq!(log.matches("AUTH refused").count(), 1, "{log}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use chain_tests::client::End;
 use chain_tests::server::Builder;
@@ -385,6 +386,21 @@ fn a_client_that_half_closes_gets_all_replies() {
     assert_eq!(server.mails().len(), 2);
 }
 
+// DESIGN 2: replies go on, also where the client asks for TLS and then ends.
+#[test]
+fn a_client_that_half_closes_behind_starttls() {
+    let server = scripted("HOLD) read -r x <hold; say '250 released' ;;");
+    make_fifo(&server.folder, "hold");
+    let server = server.start();
+    let mut client = greeted(&server, false);
+    client.send("HOLD\r\nSTARTTLS\r\n");
+    client.half_close();
+    server.logged("saw <HOLD>");
+    fs::write(server.folder.path("hold"), "go\n").expect("release the program");
+    assert_eq!(client.reply(), "250 released");
+    client.closed();
+}
+
 // A program that never speaks must at least learn that its client has gone.
 #[test]
 fn a_program_that_never_speaks_sees_the_clients_end() {
@@ -514,6 +530,24 @@ fn a_client_that_stops_reading() {
     server.idle();
 }
 
+// DESIGN 6.2: full queues stop the reading. Each LF is worth a reply of 66 bytes, which nobody takes.
+#[test]
+fn a_client_that_only_sends_does_not_fill_memory() {
+    let server = scripted("").start();
+    for tls in [false, true] {
+        let mut client = greeted(&server, tls);
+        let session = Session::of(&server);
+        client.stream().set_write_timeout(Some(Duration::from_secs(1))).expect("set a deadline");
+        // The kernel's buffers hold less than this, so somewhere it stops.
+        let all_taken = (0..16).all(|_| client.try_send("\n".repeat(1_000_000)));
+        let memory = session.net.status("VmRSS").expect("a living process");
+        let kib: u32 = memory.trim_end_matches(" kB").parse().expect("a number");
+        assert!(!all_taken && kib < 32_768, "{memory}");
+        client.reset();
+        server.idle();
+    }
+}
+
 // RFC 5321 3.8: 421 between replies on SIGTERM. DESIGN 2: a program is never killed.
 #[test]
 fn sigterm_says_421_between_replies() {
@@ -553,6 +587,18 @@ fn sigterm_says_421_between_replies() {
         drop(client);
         server.idle();
     }
+    // What is left of a message that nobody will take is not waited for.
+    let mut client = greeted(&server, false);
+    client.expect("DATA", "354");
+    client.send("x\n.\n");
+    until("the end of the program", || {
+        (!server.sessions().iter().any(|p| p.name == "scripted")).then_some(())
+    });
+    terminate();
+    assert_eq!(client.reply(), shutting_down);
+    client.closed();
+    drop(client);
+    server.idle();
     // The client waits for TLS: no word can be said.
     let mut client = server.connect();
     client.reply();
