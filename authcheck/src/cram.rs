@@ -182,7 +182,7 @@ mod tests {
         let mut seen = HashSet::new();
         for _ in 0..10_000 {
             let mut random = [0; 16];
-            getrandom::fill(&mut random).unwrap();
+            plumb::random::fill(&mut random).unwrap();
             let challenge = challenge(&random, "mail.example.org");
             assert!(is_challenge(&challenge));
             assert!(seen.insert(challenge));

@@ -121,7 +121,7 @@ impl Service {
             return Answer::say(replies::NOT_OFFERED);
         }
         let mut random = [0; 16];
-        if getrandom::fill(&mut random).is_err() {
+        if plumb::random::fill(&mut random).is_err() {
             return self.unavailable(mechanism, NO_RANDOM);
         }
         let (challenge, exchange) = mechanism.begin(&random, &self.facts.host);
@@ -178,7 +178,7 @@ impl Service {
             return self.unavailable(mechanism, "no users.cdb");
         };
         let mut random = [0; crate::scram::NONCE];
-        if getrandom::fill(&mut random).is_err() {
+        if plumb::random::fill(&mut random).is_err() {
             return self.unavailable(mechanism, NO_RANDOM);
         }
         match find(users, &first.login) {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use chain_tests::folder::{Key, NAME};
+use chain_tests::users::{self, PLAIN};
 use chain_tests::{Client, Folder, Process, Server, process, programs, server, until};
 
 #[test]
@@ -105,7 +106,9 @@ fn systemd() {
         builder.folder.certificate("cert", Key::P256, &[NAME]);
         fs::rename(builder.folder.path("cert.key"), builder.folder.path("key.pem"))
             .expect("rename the key");
-        let server = builder.start();
+        users::one(&builder.folder);
+        let users = builder.folder.text("users.cdb");
+        let server = builder.word("/etc/chainmail/users.cdb", &users).start();
         deliver(kind, server.connect());
         assert_eq!(server.mails().len(), 1, "{kind}");
     }
@@ -159,6 +162,10 @@ fn deliver(kind: &str, mut client: Client) {
         client.starttls();
         client.expect("EHLO client.test", "250");
     }
+    if kind != "smtp" {
+        client.expect("MAIL FROM:<sender@client.test>", "530 5.7.0 Authentication required");
+        client.expect(&format!("AUTH PLAIN {PLAIN}"), "235");
+    }
     let reply = client.deliver("Subject: an example\r\n\r\nhello\r\n");
     assert!(reply.starts_with("250"), "{}", client.transcript());
     client.expect("QUIT", "221");
@@ -207,6 +214,7 @@ fn start(
             ("/var/qmail/", &home),
         ],
     );
+    users::one(&folder);
     fs::create_dir(folder.path("service")).expect("make the service's folder");
     folder.script("service/run", &text);
     Service::start(folder, begin, stop)

@@ -113,7 +113,7 @@ fn secret(users: &Path) -> Result<Secret> {
         _ => {}
     }
     let mut secret = vec![0; store::SECRET];
-    getrandom::fill(&mut secret).map_err(std::io::Error::other).doing("get random bytes")?;
+    plumb::random::fill(&mut secret).doing("get random bytes")?;
     Ok(Secret::new(secret))
 }
 

@@ -164,7 +164,7 @@ impl Options {
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(io::Error::other).doing("get random bytes")?;
+    plumb::random::fill(&mut bytes).doing("get random bytes")?;
     Ok(bytes)
 }
 

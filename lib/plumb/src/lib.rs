@@ -7,6 +7,7 @@ pub mod fds;
 pub mod log;
 pub mod privs;
 pub mod process;
+pub mod random;
 pub mod relay;
 pub mod sandbox;
 pub mod ucspi;
