@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use plumb::log::{LINE_MAX, value};
 use plumb::relay::Side;
+use wire::find_line_end;
 
 /// A part of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +100,10 @@ impl Story {
     }
 
     /// Plain text, line by line; what the last line of it lacks may follow later.
-    pub fn text(&mut self, from: Side, text: &[u8]) {
-        for line in text.split_inclusive(|&byte| byte == b'\n') {
+    pub fn text(&mut self, from: Side, mut text: &[u8]) {
+        while !text.is_empty() {
+            let (line, rest) = cut_line(text);
+            text = rest;
             let (line, ended) = match line {
                 [line @ .., b'\r', b'\n'] => (line, Ended::CrLf),
                 [line @ .., b'\n'] => (line, Ended::Lf),
@@ -227,6 +230,19 @@ enum Head {
 /// Bytes from outside as a value in a note.
 pub fn shown(bytes: &[u8]) -> String {
     value(bytes, VALUE_MAX)
+}
+
+/// The first line, its LF included, or all of a text that has none; and what follows.
+fn cut_line(text: &[u8]) -> (&[u8], &[u8]) {
+    let mut length: usize = 0;
+    loop {
+        let rest = text.get(length..).unwrap_or_default();
+        let Some(end) = find_line_end(rest) else { return (text, &[]) };
+        length = length.saturating_add(end).saturating_add(1);
+        if rest.get(end) == Some(&b'\n') {
+            return text.split_at_checked(length).unwrap_or((text, &[]));
+        }
+    }
 }
 
 /// How many of the first bytes are printable ASCII and no backslash (which recordio's grammar leaves alone).
