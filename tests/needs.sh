@@ -1,10 +1,10 @@
 # shellcheck shell=sh
 # Sourced by ./check and ./demo: what they need beyond Rust, installed where that is allowed.
 
-# The Debian packages of the programs that are missing, each given as PROGRAM:PACKAGE.
+# The Debian packages of the programs that are missing, each given as PROGRAM:PACKAGE, and of missing files, as /PATH:PACKAGE.
 missing_packages() {
   for need in "$@"; do
-    command -v "${need%%:*}" >/dev/null || echo "${need#*:}"
+    command -v "${need%%:*}" >/dev/null || [ -e "${need%%:*}" ] || echo "${need#*:}"
   done
   # Only this one of Debian's two tcpservers speaks IPv6.
   case $(tcpserver 2>&1) in *'[ -46'*) ;; *) echo ucspi-tcp-ipv6 ;; esac

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Unpacks foreign mail servers from Debian's packages below target/peers, for the chain tests: nothing is installed, nothing started.
+# Unpacks foreign mail servers from Debian's packages and foreign TLS clients from PyPI's below target/peers, for the chain tests:
+# nothing is installed, nothing started.
 # Each folder holds the package, what it needs of libraries that are not installed, and .complete once it is whole.
 # Ends with 1 and a line for each package that cannot be had.
 set -u
@@ -38,6 +39,34 @@ get() {
   unpack "$@" || { echo "peers: cannot have $1 (is apt-get update due?)" >&2; missing=1; }
 }
 
+wheel() { # wheel FOLDER PACKAGE [PIP OPTION...]
+  folder=$peers/$1
+  [ -e "$folder/.complete" ] && return
+  rm -rf "$folder"
+  name=$2
+  shift 2
+  if python3 -m pip install -q --target "$folder" --prefer-binary "$@" "$name" >"$peers/pip.log" 2>&1; then
+    return
+  fi
+  tail -n 3 "$peers/pip.log" >&2
+  echo "peers: cannot have $name" >&2
+  missing=1
+  return 1
+}
+
+# Under the names that Debian's openssl looks for.
+openssl_libraries() {
+  [ -e "$peers/openssl/.complete" ] && return
+  mkdir -p "$peers/openssl/lib"
+  for library in "$peers"/openssl/psycopg2_binary.libs/lib*; do
+    case ${library##*/} in
+      libssl-*) cp "$library" "$peers/openssl/lib/libssl.so.3" ;;
+      libcrypto-*) cp "$library" "$peers/openssl/lib/" && cp "$library" "$peers/openssl/lib/libcrypto.so.3" ;;
+    esac
+  done
+  [ -e "$peers/openssl/lib/libssl.so.3" ] && touch "$peers/openssl/.complete"
+}
+
 get mailfront mailfront cvm
 # Exim looks its user up by name; libnss-wrapper shows it one without touching /etc/passwd.
 get exim4 exim4-daemon-light exim4-base libnss-wrapper
@@ -46,4 +75,7 @@ get postfix postfix
 get fail2ban fail2ban
 # Measured beside greylist.
 get postgrey postgrey
+wheel sslyze sslyze==6.3.1 && touch "$peers/sslyze/.complete"
+# It brings the libraries of OpenSSL 3.5, which Debian does not have yet.
+wheel openssl psycopg2-binary==2.9.13 --only-binary :all: --no-deps && openssl_libraries
 exit "$missing"

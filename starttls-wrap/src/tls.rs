@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ServerConfig};
-use rustls::{AlertDescription, Error, HandshakeKind, ServerConnection};
+use rustls::{AlertDescription, Error, HandshakeKind, PeerIncompatible, ServerConnection};
 
 use crate::channel::Facts;
 use crate::holder::{Holder, Resolver};
@@ -14,6 +14,11 @@ use crate::holder::{Holder, Resolver};
 #[derive(Debug)]
 pub struct Tls {
     connection: ServerConnection,
+    holder: Arc<Holder>,
+    /// As much of the client's first record as tells its version.
+    first: Vec<u8>,
+    /// What the client is told instead of rustls' own alert.
+    alert: Option<AlertDescription>,
 }
 
 /// Everything that failed in a session of TLS, and whose fault it was.
@@ -29,14 +34,14 @@ impl Tls {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver(holder)));
+            .with_cert_resolver(Arc::new(Resolver(Arc::clone(&holder))));
         // This process ends with its session, so nothing could ever be resumed.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let mut connection = ServerConnection::new(Arc::new(config))?;
         // The relay bounds what is on its way; a short write would lose bytes.
         connection.set_buffer_limit(None);
-        Ok(Tls { connection })
+        Ok(Tls { connection, holder, first: Vec::new(), alert: None })
     }
 
     /// Takes in what the client sent; plaintext is appended to `plain`.
@@ -44,9 +49,17 @@ impl Tls {
     /// # Errors
     /// Whatever ends the session; the alert that tells the client waits in `outgoing`.
     pub fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<(), Failure> {
+        let missing = VERSION_END.saturating_sub(self.first.len());
+        self.first.extend(bytes.iter().take(missing));
         while !bytes.is_empty() {
             let taken = self.connection.read_tls(&mut bytes);
-            let state = self.connection.process_new_packets()?;
+            let state = match self.connection.process_new_packets() {
+                Ok(state) => state,
+                Err(error) => {
+                    self.alert = self.alert_for(&error);
+                    return Err(error.into());
+                }
+            };
             if state.plaintext_bytes_to_read() > 0 {
                 let count = u64::try_from(state.plaintext_bytes_to_read()).unwrap_or(0);
                 // Of these bytes rustls said that they are there.
@@ -67,10 +80,32 @@ impl Tls {
 
     /// Moves what is to go to the client to `out`.
     pub fn outgoing(&mut self, out: &mut Vec<u8>) {
+        let mut flight = Vec::new();
         while self.connection.wants_write() {
-            if !matches!(self.connection.write_tls(out), Ok(1..)) {
-                return;
+            if !matches!(self.connection.write_tls(&mut flight), Ok(1..)) {
+                break;
             }
+        }
+        match self.alert.take() {
+            Some(alert) => out.extend([ALERT, &[FATAL, alert.into()]].concat()),
+            None => out.append(&mut flight),
+        }
+    }
+
+    /// The right alert where rustls' is another; both come before anything of ours has been encrypted.
+    fn alert_for(&self, error: &Error) -> Option<AlertDescription> {
+        match error {
+            // RFC 5246 E.1; rustls looks at the signature schemes, which older versions do not send, before the version.
+            Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired)
+                if self.first.get(VERSION_START..) < Some(TLS_1_2) =>
+            {
+                Some(AlertDescription::ProtocolVersion)
+            }
+            // RFC 8446 6.2; rustls says access_denied where no certificate suits the client.
+            Error::General(_) if self.holder.fingerprint().is_empty() => {
+                Some(AlertDescription::HandshakeFailure)
+            }
+            _ => None,
         }
     }
 
@@ -152,6 +187,15 @@ fn alert_name(alert: AlertDescription) -> String {
     name
 }
 
+/// Where a ClientHello has its legacy_version, behind the headers of record and message (RFC 8446 5.1, 4, 4.1.2).
+const VERSION_START: usize = 9;
+const VERSION_END: usize = 11;
+/// As it stands there.
+const TLS_1_2: &[u8] = &[3, 3];
+/// The header of a record with an alert in clear (RFC 8446 5.1).
+const ALERT: &[u8] = &[21, 3, 3, 0, 2];
+/// RFC 8446 6.
+const FATAL: u8 = 2;
 const TLS_1_3: u16 = 0x0304;
 /// RFC 9266 2.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";

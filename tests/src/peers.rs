@@ -40,7 +40,7 @@ pub fn exim(folder: &Folder) -> bool {
         "exim4/conf",
         format!(
             "primary_hostname = {NAME}\nspool_directory = {home}/exim4/spool\nlog_file_path = {home}/exim4/log/%s\n\
-             keep_environment =\nqueue_only\ntls_advertise_hosts = *\n{tls}acl_smtp_rcpt = rcpt\n\
+             keep_environment = LD_* : NSS_WRAPPER_*\nqueue_only\ntls_advertise_hosts = *\n{tls}acl_smtp_rcpt = rcpt\n\
              begin acl\nrcpt:\n  accept\n"
         ),
     );
@@ -53,8 +53,8 @@ pub fn exim(folder: &Folder) -> bool {
     true
 }
 
-/// Makes `./sendmail` (Postfix, to be called with -bs), which takes mail for NAME into `postfix/queue/maildrop`, and `./posttls-finger`,
-/// or counts a skip and gives false.
+/// Makes `./sendmail` (Postfix, to be called with -bs), which takes mail for NAME into `postfix/queue/maildrop`, `./posttls-finger` and
+/// `./smtp-source`, or counts a skip and gives false.
 pub fn postfix(folder: &Folder) -> bool {
     let Some(root) = unpacked("postfix") else { return false };
     let home = folder.text("postfix");
@@ -71,7 +71,7 @@ pub fn postfix(folder: &Folder) -> bool {
         ),
     );
     let settings = format!("MAIL_CONFIG={home} LD_LIBRARY_PATH={root}/usr/lib/postfix");
-    for program in ["sendmail", "posttls-finger"] {
+    for program in ["sendmail", "posttls-finger", "smtp-source"] {
         script(folder, program, &settings, &format!("{root}/usr/sbin/{program}"));
     }
     true
@@ -87,6 +87,16 @@ pub fn fail2ban() -> Option<impl Fn(&[&str]) -> String> {
         let output = output.expect("python3");
         [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
     })
+}
+
+/// A folder with the Python package `name` and what it needs, for PYTHONPATH; or a counted skip.
+pub fn python(name: &str) -> Option<String> {
+    unpacked(name)
+}
+
+/// A folder with libssl and libcrypto of OpenSSL 3.5 or newer, for LD_LIBRARY_PATH in front of Debian's openssl; or a counted skip.
+pub fn openssl_3_5() -> Option<String> {
+    Some(unpacked("openssl")? + "/lib")
 }
 
 fn script(folder: &Folder, name: &str, settings: &str, command: &str) {

@@ -55,6 +55,14 @@ pub fn debian(program: &str, package: &str) -> bool {
     found || skip::<()>(&format!("no {program}: apt-get install {package}")).is_some()
 }
 
+/// Whether a command ends with 0 (an interpreter that finds a module); if not, a counted skip that names `package`.
+pub fn works(command: &[&str], package: &str) -> bool {
+    let mut started = Command::new(command[0]);
+    let ended = started.args(&command[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let works = ended.is_ok_and(|status| status.success());
+    works || skip::<()>(&format!("{command:?} fails: apt-get install {package}")).is_some()
+}
+
 /// Whether this test runs as root; if not, a counted skip.
 pub fn needs_root() -> bool {
     root() || skip::<()>("needs root").is_some()
