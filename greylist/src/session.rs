@@ -95,7 +95,13 @@ impl Session {
         };
         let due = known.is_some_and(|known| self.settings.policy.should_note(known, now()));
         let store = if due { self.note(store) } else { store };
-        if relays { self.relay(ends, store, asks) } else { Ok(()) }
+        match relays {
+            true => self.relay(ends, store, asks),
+            false => {
+                self.tidy(store);
+                Ok(())
+            }
+        }
     }
 
     /// The store unless it is down, and the host if the store knows it.
@@ -118,6 +124,12 @@ impl Session {
         let (mut store, host) = (store?, self.host.clone()?);
         let noted = store.note(&host, now());
         self.unless_down(noted).map(|()| store)
+    }
+
+    fn tidy(&mut self, store: Option<Sqlite>) {
+        let tidied = store.map_or(Ok(()), |mut store| store.tidy(&self.settings.policy, now()));
+        // What could not be put in order is in the log, and waits for the next session.
+        self.unless_down(tidied);
     }
 
     fn unless_down<T>(&mut self, result: std::result::Result<T, Down>) -> Option<T> {

@@ -24,6 +24,8 @@ pub(super) enum Quirk {
     Wordy,
     /// EHLO offers no CHUNKING.
     NoChunking,
+    /// Only the first EHLO offers CHUNKING.
+    ChunkingOnce,
     /// RSET fails.
     StubbornRset,
     /// A second MAIL fails.
@@ -104,7 +106,9 @@ impl Smtpd {
             }
             "EHLO" => {
                 self.reset();
-                let chunking = if self.has(Quirk::NoChunking) { "" } else { "250-CHUNKING\r\n" };
+                let again = self.seen.iter().filter(|line| line.starts_with("EHLO")).count() > 1;
+                let refused = self.has(Quirk::NoChunking) || again && self.has(Quirk::ChunkingOnce);
+                let chunking = if refused { "" } else { "250-CHUNKING\r\n" };
                 format!("250-mx.example\r\n250-PIPELINING\r\n{chunking}250 8BITMIME\r\n").into()
             }
             "MAIL" if self.has(Quirk::OneMail) && self.mails > 0 => self.reply("451", "busy"),

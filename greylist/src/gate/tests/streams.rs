@@ -170,6 +170,10 @@ fn chunks_that_nobody_offered_are_refused() {
         "{}",
         played.heard
     );
+    // "this program's last EHLO reply"
+    let site = Site::new().smtpd(Smtpd::with(Quirk::ChunkingOnce));
+    let played = site.play_split(b"EHLO c\r\nEHLO c\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n");
+    assert!(played.heard.ends_with("CHUNKING was not offered\n250 still here\n"));
     for args in ["", "-1", "5 FIRST", "99999999999999999999"] {
         let played = passing().play_split(format!("EHLO c\r\nBDAT {args}\r\nNOOP\r\n").as_bytes());
         assert!(played.heard.contains("501 5.5.4 "), "{}", played.heard);
