@@ -139,7 +139,8 @@ fn defect_11_cancelled_and_refused_logins_and_refused_tls_change_nothing() {
         assert!(!site.log().contains("left-alone"));
         assert!(!site.log().contains("blind"));
     }
-    let site = Site::new().smtpd(Smtpd::with(Quirk::Gullible));
+    // Whoever has logged in is refused nothing either.
+    let site = Site::new().rules("refuse sender @x.example").smtpd(Smtpd::with(Quirk::Gullible));
     let script = format!(
         "EHLO c\r\nAUTH LOGIN\r\nx\r\ny\r\n{}{BODY}QUIT\r\n",
         mail("a@x.example", &["b@y.example"])

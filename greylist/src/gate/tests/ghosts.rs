@@ -1,6 +1,7 @@
 //! Ghosts: recipients that smtpd took and the client was refused.
 
 use super::*;
+use crate::triplet::Waiting;
 
 fn session(mails: &[&str]) -> String {
     format!("EHLO c.example\r\n{}QUIT\r\n", mails.concat())
@@ -67,6 +68,12 @@ fn once_a_host_has_passed_the_rest_of_its_session_passes() {
     let played = site.later(61).play_split(session(&[&two.concat()]).as_bytes());
     assert_eq!(played.queued.len(), 2, "{}", played.heard);
     assert!(site.store.0.borrow().hosts.contains_key(HOST));
+    site.store.0.borrow_mut().hosts.clear();
+    site.play(&mail("a@x.example", &["b@y.example"]));
+    site.later(61).store.0.borrow_mut().asked = 0;
+    site.play(&two.concat());
+    // The first recipient's triple, and the host's admission.
+    assert_eq!(site.store.0.borrow().asked, 2);
 }
 
 // DESIGN 5: "The smtpd's own verdict comes first, so unknown recipients never enter the store."
@@ -90,7 +97,8 @@ fn the_first_taken_recipient_counts_for_all() {
         "{}",
         first.heard
     );
-    assert_eq!(site.store.0.borrow().waiting.len(), 1);
+    let waiting: Vec<_> = site.store.0.borrow().waiting.values().copied().collect();
+    assert_eq!(waiting, [Waiting { first: NOW, tries: 1 }]);
     let script = format!("{}{BODY}", mail("a@x.example", &to));
     let played = site.later(60).play_split(script.as_bytes());
     assert_eq!(queued(&played), [("<a@x.example>", vec!["<b@y.example>", "<c@y.example>"])]);

@@ -249,14 +249,59 @@ fn a_half_close_waits_for_what_is_held() {
     gate.eof(Side::Client, &mut out);
     let mut replies = smtpd.greeting();
     while !replies.is_empty() {
-        let before = out.hang_up;
+        assert_eq!(out.hang_up, smtpd.seen.last().is_some_and(|line| line == "QUIT"));
         gate.bytes(Side::Server, &replies, &mut out);
-        assert_eq!(out.hang_up, before || text(&out.server).ends_with("QUIT\n"));
         replies = smtpd.bytes(&std::mem::take(&mut out.server));
     }
     assert!(out.hang_up);
     assert_eq!(smtpd.queued.len(), 1);
     assert!(text(&out.client).ends_with("250 queued\n221 bye\n"));
+}
+
+/// While the gate starts a transaction over, it still has something to say to the program.
+#[test]
+fn a_half_close_waits_for_the_gates_own_commands() {
+    let site = Site::new().rules("pass recipient postmaster@");
+    let mut session = Session::new(&site, 1);
+    session.client(b"MAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\n");
+    let mut out = Outbox::default();
+    session.gate.bytes(Side::Client, b"RCPT TO:<postmaster@y.example>\r\n", &mut out);
+    session.gate.eof(Side::Client, &mut out);
+    for line in ["RSET\r\n", "MAIL FROM:<a@x.example>\r\n"] {
+        assert!(!out.hang_up);
+        assert_eq!(std::mem::take(&mut out.server), line.as_bytes());
+        session.gate.bytes(Side::Server, b"250 ok\r\n", &mut out);
+    }
+    assert!(out.hang_up);
+    assert_eq!(out.server, b"RCPT TO:<postmaster@y.example>\r\n");
+}
+
+/// Nobody is left who could send the true end.
+#[test]
+fn an_ambiguous_body_of_a_client_that_is_gone_ends_the_session() {
+    let script = format!("{}text\n.\nmore\r\n", mail("a@x.example", &["b@y.example"]));
+    let mut gate = Gate::new(passing().judge());
+    let (mut smtpd, mut out) = (Smtpd::default(), Outbox::default());
+    gate.bytes(Side::Client, script.as_bytes(), &mut out);
+    gate.eof(Side::Client, &mut out);
+    let mut replies = smtpd.greeting();
+    while !replies.is_empty() {
+        gate.bytes(Side::Server, &replies, &mut out);
+        replies = smtpd.bytes(&std::mem::take(&mut out.server));
+    }
+    assert!(out.stop && smtpd.queued.is_empty());
+}
+
+// DESIGN 2: "Program gone where a reply is due: 421 4.3.0."
+#[test]
+fn a_program_that_ends_owing_a_reply_leaves_a_word() {
+    for (script, heard) in [("", ""), ("NOOP\r\n", "421 4.3.0 mail server is gone\r\n")] {
+        let mut session = Session::new(&passing(), 1);
+        session.gate.bytes(Side::Client, script.as_bytes(), &mut session.out);
+        session.gate.eof(Side::Server, &mut session.out);
+        assert!(session.out.stop);
+        assert_eq!(session.out.client, heard.as_bytes());
+    }
 }
 
 #[test]
