@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -43,10 +44,20 @@ impl Paths {
     /// # Errors
     /// Which of them is not set or cannot be opened.
     pub fn open_default(&self) -> Result<Pair> {
-        Ok(Pair {
-            certificate: open_variable("CERTFILE", self.certificate.as_deref())?,
-            key: open_variable("KEYFILE", self.key.as_deref())?,
-        })
+        let open = || -> Result<Pair> {
+            Ok(Pair {
+                certificate: open_variable("CERTFILE", self.certificate.as_deref())?,
+                key: open_variable("KEYFILE", self.key.as_deref())?,
+            })
+        };
+        let mut pair = open()?;
+        for _ in 0..RENEWALS {
+            if self.certificate.as_ref().is_none_or(|path| is_still(&pair.certificate, path)) {
+                break;
+            }
+            pair = open()?;
+        }
+        Ok(pair)
     }
 
     /// Opens what CERTDIR has for a name, best first; `trouble` is told of files that are there and cannot be opened.
@@ -93,6 +104,12 @@ fn listed(path: &Path) -> Option<(PathBuf, PathBuf)> {
 /// Those of open(2).
 pub fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
+}
+
+/// Whether a path still leads to this file: a folder may have been renewed as a whole between the opening of its two files.
+fn is_still(file: &File, path: &OsStr) -> bool {
+    let identity = |status: fs::Metadata| (status.dev(), status.ino());
+    file.metadata().map(identity).ok() == fs::metadata(path).map(identity).ok()
 }
 
 fn open_variable(name: &str, path: Option<&OsStr>) -> Result<File> {
@@ -155,6 +172,8 @@ fn acme_sh(stem: &str) -> [(String, String); 2] {
     })
 }
 
+/// As many renewals during one opening are none.
+const RENEWALS: usize = 10;
 /// RFC 1035 2.3.4, without the final dot.
 const NAME_LIMIT: usize = 253;
 /// RFC 1035 2.3.4.

@@ -1,7 +1,9 @@
 //! Certificates by name, as certbot, acme.sh and lego keep them, asked for by a client that sends any name.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use chain_tests::folder::Key;
 use chain_tests::server::Builder;
@@ -95,3 +97,41 @@ fn every_name_gets_its_certificate() {
         server.logged(&format!("cert=sha256:{digest}"));
     }
 }
+
+// Issue 3: "renewal by rename and by directory symlink under load loses no session".
+#[test]
+fn renewal_under_load_loses_no_session() {
+    let server = Server::new(CHAIN);
+    for version in VERSIONS {
+        let [certificate, key] = ["pem", "key"].map(|end| format!("{version}/mx.{end}"));
+        issue(&server, "mx.test", Key::P256, &certificate, &key);
+    }
+    let certs = server.folder.path("certs");
+    symlink(VERSIONS[0], certs.join("live")).unwrap();
+    let live = |name: &str| certs.join("live").join(name).to_str().unwrap().to_owned();
+    let server = server.env("CERTFILE", &live("mx.pem")).env("KEYFILE", &live("mx.key")).start();
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let mut client = server.connect();
+                        client.reply();
+                        client.starttls();
+                        client.expect("QUIT", "221");
+                    }
+                })
+            })
+            .collect();
+        let mut versions = VERSIONS.iter().cycle();
+        while !clients.iter().all(thread::ScopedJoinHandle::is_finished) {
+            symlink(versions.next().unwrap(), certs.join("next")).unwrap();
+            fs::rename(certs.join("next"), certs.join("live")).unwrap();
+            thread::yield_now();
+        }
+    });
+    assert_eq!(server.log().matches("tls ok").count(), 100, "{}", server.log());
+}
+
+/// Enough that none is back before a session has opened both of its files.
+const VERSIONS: [&str; 5] = ["one", "two", "three", "four", "five"];
