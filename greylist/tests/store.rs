@@ -128,7 +128,7 @@ fn start(path: &Path, number: usize, first: usize, tell: Sender<String>) -> Chil
     child
 }
 
-// Issue 6: "50 processes at once on one SQLite file with a million entries, with random kill -9: nothing acknowledged is lost, no session
+// "50 processes at once on one SQLite file with a million entries, with random kill -9: nothing acknowledged is lost, no session
 // waits longer than the budget, integrity_check ok."
 #[test]
 fn nothing_acknowledged_is_lost_when_processes_are_killed() {

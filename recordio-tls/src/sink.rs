@@ -254,7 +254,7 @@ mod tests {
         assert!(writes.len() <= 25);
     }
 
-    // B8.5: a stalled log loses lines, counts them and goes on.
+    // A stalled log loses lines, counts them and goes on.
     #[test]
     fn a_full_queue_loses_new_lines_and_says_how_many() {
         let mut queue = Queue::new(Keep::First, b"p - ");

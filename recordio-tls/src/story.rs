@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(text(&story), expected);
     }
 
-    // B1: line = pid SP dir SP bytes end LF; the CR is the last byte of the data.
+    // Line = pid SP dir SP bytes end LF; the CR is the last byte of the data.
     #[test]
     fn recordios_grammar() {
         let mut story = Story::new(Grammar::Recordio, 99, "5f.7");
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(text(&story), "99 < NOOP\r \n99 < [EOF] \n99 < DOS\\\\x1b[2J+\n99 < [EOF]\n");
     }
 
-    // B8.7: no byte below 0x20 (except LF) or 0x7f to 0x9f in the output; only notes begin with a bracket.
+    // No byte below 0x20 (except LF) or 0x7f to 0x9f in the output; only notes begin with a bracket.
     #[test]
     fn every_byte_is_escaped_at_every_place() {
         for byte in 0..=255_u8 {
@@ -355,7 +355,7 @@ mod tests {
         }
     }
 
-    // DESIGN 3: log lines of at most 4,000 bytes; B7: long lines are split with `+`.
+    // DESIGN 3: log lines of at most 4,000 bytes; long lines are split with `+`.
     #[test]
     fn long_lines_are_split_and_lose_nothing() {
         let mut story = own();

@@ -18,7 +18,7 @@ use plumb::relay::Side;
 const DIALOGUES: u64 = 100_000;
 const SAMPLE: u64 = 250;
 
-// B8.6; RFC 4954, 1939, 5034, 9051, 4959: whatever the exchange, and wherever it is cut.
+// RFC 4954, 1939, 5034, 9051, 4959: whatever the exchange, and wherever it is cut.
 #[test]
 fn no_secret_is_ever_seen() {
     let mut understood = 0;

@@ -141,7 +141,7 @@ fn users_on_demand() {
     );
 }
 
-// B5: octets are counted, not lines; mail is a size.
+// Octets are counted, not lines; mail is a size.
 #[test]
 fn literals_and_mail() {
     let script = "

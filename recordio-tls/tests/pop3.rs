@@ -12,7 +12,7 @@ mod common;
 use common::{ALL, DEFAULT, cut, log, shows, singly, steps};
 use recordio_tls::redact::Settings;
 
-// B5: PASS (blanks and all), APOP's digest and the banner's stamp are hidden, the user is shown.
+// PASS (blanks and all), APOP's digest and the banner's stamp are hidden, the user is shown.
 #[test]
 fn a_session_with_every_secret() {
     shows(

@@ -73,7 +73,7 @@ const WORDS: [&[u8]; 64] = [
     b"\xff\x9b",
 ];
 
-// Issue 5: "random bytes never crash or stall it"; what is seen is what was said, not how it came.
+// "random bytes never crash or stall it"; what is seen is what was said, not how it came.
 #[test]
 fn random_sessions() {
     for seed in 0..30_000_u64 {

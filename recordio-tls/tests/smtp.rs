@@ -179,7 +179,7 @@ fn users_on_demand() {
     );
 }
 
-// B5: a client that sends its password after a refusal, or pipelined behind AUTH.
+// A client that sends its password after a refusal, or pipelined behind AUTH.
 #[test]
 fn secrets_behind_a_refusal_stay_hidden() {
     shows(
@@ -344,7 +344,7 @@ fn odd_lines() {
     assert!(log.starts_with(expected), "{log}");
 }
 
-// B5: a partial line is held, and flushed at the end by the rules of its state.
+// A partial line is held, and flushed at the end by the rules of its state.
 #[test]
 fn what_has_no_end_at_the_end() {
     let ends = |script: &str| {
@@ -428,7 +428,7 @@ fn the_log_does_not_depend_on_segments() {
     }
 }
 
-// B7: held lines are capped.
+// Held lines are capped.
 #[test]
 fn what_waits_for_a_reply_is_bounded() {
     let mut session = steps("S: 220 mx\nC: DATA");

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::fixture::{p256, pair, pem};
 
-    // Issue 2: bad input gets one clear log line; each of these is a 454 at STARTTLS (RFC 3207 4).
+    // Bad input gets one clear log line; each of these is a 454 at STARTTLS (RFC 3207 4).
     #[test]
     fn a_pair_that_cannot_serve_says_what_is_wrong_with_which_file() {
         let (good, other) = (p256(), p256());

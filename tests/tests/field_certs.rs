@@ -98,7 +98,7 @@ fn every_name_gets_its_certificate() {
     }
 }
 
-// Issue 3: "renewal by rename and by directory symlink under load loses no session".
+// "renewal by rename and by directory symlink under load loses no session".
 #[test]
 fn renewal_under_load_loses_no_session() {
     let server = Server::new(CHAIN);

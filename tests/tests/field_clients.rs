@@ -32,7 +32,7 @@ const CLIENTS: [Client; 4] = [
 
 const BODY: &str = "first\n.leading dot\nlast\n";
 
-// Issue 3: "aiosmtplib, Perl Net::SMTP, msmtp, mutt ... against the chain"; each trusts the test's CA alone.
+// "aiosmtplib, Perl Net::SMTP, msmtp, mutt ... against the chain"; each trusts the test's CA alone.
 #[test]
 fn mail_clients_deliver_over_starttls() {
     let server = Server::new(CHAIN).env("FORCE_TLS", "1").start();
@@ -131,7 +131,7 @@ fn mutt(server: &Server) -> Command {
     client(server, &words)
 }
 
-// Issue 3: "posttls-finger": what Postfix would find, the certificate verified by name.
+// "posttls-finger": what Postfix would find, the certificate verified by name.
 #[test]
 fn posttls_finger_verifies_the_certificate() {
     let server = Server::new(CHAIN);
@@ -148,7 +148,7 @@ fn posttls_finger_verifies_the_certificate() {
     server.logged("tls ok");
 }
 
-// Issue 3: "smtp-source (500 mails, 20 at a time)"; it has no TLS of its own (Postfix 3.7).
+// "smtp-source (500 mails, 20 at a time)"; it has no TLS of its own (Postfix 3.7).
 #[test]
 fn smtp_source_loses_none_of_500_mails() {
     let server = Server::new(CHAIN).slots(40);

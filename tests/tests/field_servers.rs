@@ -15,7 +15,7 @@ fn arrived(server: &Server, subject: &str) {
     assert!(mail.contains(" with ESMTPS (TLSv1.3 TLS_"), "{mail}");
 }
 
-// Issue 3: "a queueing Postfix ... relay[s] mail through it over STARTTLS", the certificate verified by name (RFC 3207 4.1).
+// "a queueing Postfix ... relay[s] mail through it over STARTTLS", the certificate verified by name (RFC 3207 4.1).
 #[test]
 fn a_queueing_postfix_relays_over_verified_tls() {
     let server = Server::new(CHAIN).env("FORCE_TLS", "1").start();
@@ -49,7 +49,7 @@ tls:
   tls_sni = mx.test
 ";
 
-// Issue 3: "a queueing Exim ... relay[s] mail through it over STARTTLS".
+// "a queueing Exim ... relay[s] mail through it over STARTTLS".
 #[test]
 fn a_queueing_exim_relays_over_verified_tls() {
     let folder = Folder::new();

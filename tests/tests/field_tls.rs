@@ -55,7 +55,7 @@ fn a_client_that_knows_no_signature_of_ours_gets_the_alert_handshake_failure() {
     assert!(heard.contains("SSL alert number 40"), "{heard}");
 }
 
-// Issue 3: "sslscan ... find[s] nothing worse than the self-signed certificate"
+// "sslscan ... find[s] nothing worse than the self-signed certificate"
 #[test]
 fn sslscan_finds_nothing() {
     if !programs::debian("sslscan", "sslscan") {
@@ -83,7 +83,7 @@ fn sslscan_finds_nothing() {
     assert!(found.contains("<renegotiation supported=\"0\""), "{found}");
 }
 
-// Issue 3: "testssl.sh ... find[s] nothing worse than the self-signed certificate"
+// "testssl.sh ... find[s] nothing worse than the self-signed certificate"
 #[test]
 fn testssl_finds_nothing() {
     if !programs::debian("testssl", "testssl.sh") {
@@ -111,7 +111,7 @@ fn testssl_finds_nothing() {
     }
 }
 
-// Issue 3: "sslyze find[s] nothing worse than the self-signed certificate"
+// "sslyze find[s] nothing worse than the self-signed certificate"
 #[test]
 fn sslyze_finds_nothing() {
     let Some(modules) = peers::python("sslyze") else { return };
@@ -139,7 +139,7 @@ fn sslyze_finds_nothing() {
     assert!(!heard.contains("VULNERABLE") && !heard.contains("Error when"), "{heard}");
 }
 
-// Issue 3: "X25519MLKEM768 negotiated with a client that has it ..., and X25519 with one that has not."
+// "X25519MLKEM768 negotiated with a client that has it ..., and X25519 with one that has not."
 #[test]
 fn the_hybrid_group_with_openssl_3_5_and_x25519_with_an_older_one() {
     let server = Server::new(CHAIN).start();
@@ -160,7 +160,7 @@ fn the_hybrid_group_with_openssl_3_5_and_x25519_with_an_older_one() {
     server.logged(" group=X25519MLKEM768 ");
 }
 
-// Issue 3: "abrupt closes at every step of the handshake leave nothing behind"
+// "abrupt closes at every step of the handshake leave nothing behind"
 #[test]
 fn a_client_that_goes_away_at_any_byte_of_its_handshake_leaves_nothing_behind() {
     let server = Server::new(CHAIN).start();

@@ -90,7 +90,7 @@ fn three_visits(server: &Server, connect: impl Fn(&Server) -> Client) {
     server.idle();
 }
 
-// Issue 6: "Behind starttls-wrap the same inside STARTTLS and on 465."
+// "Behind starttls-wrap the same inside STARTTLS and on 465."
 #[test]
 fn in_clear_inside_starttls_and_from_the_first_byte() {
     let immediate = BEHIND_TLS.replace("starttls-wrap", "starttls-wrap -i");
@@ -199,7 +199,7 @@ fn passes_with_one_line(server: &Server, reason: &str) {
     assert_eq!(server.mails().len(), 2);
 }
 
-// Issue 6: "A store file that is missing, read-only, damaged, or on a full disk: mail passes, one log line each."
+// "A store file that is missing, read-only, damaged, or on a full disk: mail passes, one log line each."
 #[test]
 fn a_store_whose_folder_is_missing() {
     let server = greylist(GREYLIST);
@@ -449,7 +449,7 @@ fn heard(server: &Server, script: &[u8], singly: bool) -> String {
     heard.lines().map(stable).collect::<Vec<_>>().join("\n")
 }
 
-// Issue 6: "The dialogue seen by client and by smtpd equals the one without greylist, except for the refused RCPTs"
+// "The dialogue seen by client and by smtpd equals the one without greylist, except for the refused RCPTs"
 #[test]
 fn the_dialogue_is_that_without_greylist() {
     let me = postmaster();
@@ -588,7 +588,7 @@ fn the_administrator_sees_and_changes_the_store() {
     assert!(client.deliver("text\r\n").starts_with("250 "));
 }
 
-// Issue 6: "swaks shows 450 and later 250"
+// "swaks shows 450 and later 250"
 #[test]
 fn swaks_is_told_to_come_back_and_comes_in() {
     if !programs::debian("swaks", "swaks libnet-ssleay-perl") {
@@ -623,7 +623,7 @@ fn swaks_is_told_to_come_back_and_comes_in() {
     }
 }
 
-// Issue 6: "a queueing Postfix (Debian) on loopback is greylisted, retries, and is let in", also "inside STARTTLS and on 465"
+// "a queueing Postfix (Debian) on loopback is greylisted, retries, and is let in", also "inside STARTTLS and on 465"
 #[test]
 fn a_queueing_postfix_comes_back_and_every_mail_arrives_once() {
     let immediate = BEHIND_TLS.replace("starttls-wrap", "starttls-wrap -i");

@@ -75,7 +75,7 @@ fn half_a_handshake(client: &mut Client) -> ClientConnection {
     tls
 }
 
-// DESIGN 2: what a taken-over net can do: it gets no key. Issue 2: "net's memory and open files never contain it".
+// DESIGN 2: what a taken-over net can do: it gets no key. "net's memory and open files never contain it".
 #[test]
 fn the_key_is_in_no_process_but_its_own() {
     if !needs_root() {

@@ -121,7 +121,7 @@ fn the_programs_of_the_readme_are_those_of_the_workspace() {
     }
 }
 
-// STYLE: the options of a manual page's SYNOPSIS are those of the usage that the program prints.
+// The options of a manual page's SYNOPSIS are those of the usage that the program prints.
 #[test]
 fn manual_pages_and_programs_know_the_same_options() {
     for program in programs_of_the_workspace() {

@@ -96,7 +96,7 @@ fn exchange(client: &Client, sent: &[u8]) -> Vec<u8> {
     heard
 }
 
-// B8.1, issue 5: "20 MB of random bytes each way unchanged", whatever they look like at the start.
+// "20 MB of random bytes each way unchanged", whatever they look like at the start.
 #[test]
 fn twenty_megabytes_of_anything_pass_unchanged() {
     const ANY: usize = 20_000_000;
@@ -128,7 +128,7 @@ tls = context.wrap_socket(socket.socket(fileno=0), server_side=True)
 tls.sendall(b'250 inside\r\n')
 "#;
 
-// B8.2: a program that writes to descriptor 0 works behind a socket; behind recordio's pipes it does not.
+// A program that writes to descriptor 0 works behind a socket; behind recordio's pipes it does not.
 #[test]
 fn a_program_that_writes_to_descriptor_0_works() {
     let server = recorded(OURS, TLS_ON_0).start();
@@ -200,7 +200,7 @@ fn hellos_that_arrive(recorder: &str, runs: usize) -> usize {
     (0..runs).filter(arrives).count()
 }
 
-// B8.3: with UCSPI-TLS the client's bytes behind the 220 belong to another process.
+// With UCSPI-TLS the client's bytes behind the 220 belong to another process.
 #[test]
 fn no_client_hello_is_stolen_from_ucspi_tls() {
     const RUNS: usize = 100;
@@ -240,7 +240,7 @@ fn last_word(recorder: &str) -> Vec<u8> {
     client.rest()
 }
 
-// B8.4: a reply behind a closed descriptor 0 arrives; recordio ends with the first failed write.
+// A reply behind a closed descriptor 0 arrives; recordio ends with the first failed write.
 #[test]
 fn the_last_word_of_a_deaf_program_arrives() {
     assert_eq!(last_word(OURS), b"421 enough\r\n");
@@ -263,7 +263,7 @@ fn stalled(recorder: &str) -> Server {
     server.start()
 }
 
-// B8.5: a log that nobody reads does not stall the session; recordio's child waits in write(2) to it for good.
+// A log that nobody reads does not stall the session; recordio's child waits in write(2) to it for good.
 #[test]
 fn a_stalled_log_does_not_stall_the_session() {
     let server = stalled(OURS);
@@ -299,7 +299,7 @@ fn kill(process: &Process) {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill");
 }
 
-// B7: what does not fit the queue is counted, and the story goes on when somebody reads again.
+// What does not fit the queue is counted, and the story goes on when somebody reads again.
 #[test]
 fn lost_lines_are_counted() {
     const NOOPS: usize = 20_000;
@@ -373,7 +373,7 @@ fn log_of_exchanges(recorder: &str, pipelined: bool) -> String {
     whole_log(&server)
 }
 
-// B8.6: no AUTH octet of twelve exchanges is in the log, lockstep or pipelined byte by byte.
+// No AUTH octet of twelve exchanges is in the log, lockstep or pipelined byte by byte.
 #[test]
 fn no_secret_is_in_the_log() {
     let seen = |log: &str| SECRETS.into_iter().filter(|secret| log.contains(secret)).count();
@@ -405,7 +405,7 @@ fn log_of_paint(recorder: &str) -> Vec<u8> {
     fs::read(server.folder.path("log")).expect("read the log")
 }
 
-// B8.7: no byte below 0x20 (LF apart) and none of 0x7f to 0xff is in the output; markers cannot be forged.
+// No byte below 0x20 (LF apart) and none of 0x7f to 0xff is in the output; markers cannot be forged.
 #[test]
 fn no_control_byte_is_in_the_log() {
     for options in ["", " -b", " -B", " -c", " -c -B"] {
@@ -482,7 +482,7 @@ fn log_of_plain_sessions(recorder: &str) -> Vec<String> {
     logs.collect()
 }
 
-// B8.8: `-c` is recordio's own grammar: the same bytes on plain sessions in lockstep.
+// `-c` is recordio's own grammar: the same bytes on plain sessions in lockstep.
 #[test]
 fn recordios_grammar_is_recordios() {
     let ours = log_of_plain_sessions(&format!("{OURS} -c -B"));
@@ -500,7 +500,7 @@ with open('heard', 'wb') as heard:
 os.rename('heard', 'heard.all')
 "#;
 
-// B8.10: half-closes pass in both directions, and an end is not a reset.
+// Half-closes pass in both directions, and an end is not a reset.
 #[test]
 fn half_closes_pass_and_resets_are_told_from_ends() {
     let server = recorded(OURS, MX).start();
@@ -532,7 +532,7 @@ fn half_closes_pass_and_resets_are_told_from_ends() {
     }
 }
 
-// B8.11: the program keeps recordio's pid, its exit code is the chain's, and the log names it.
+// The program keeps recordio's pid, its exit code is the chain's, and the log names it.
 #[test]
 fn pid_and_exit_code_are_the_programs() {
     for script in ["exit 7", "kill -9 $$"] {
@@ -565,7 +565,7 @@ fn peak(server: &Server) -> u64 {
     text.trim_end_matches(" kB").parse().expect("a number")
 }
 
-// B8.12: memory stays flat on 1 GB without a line feed, in a command, in a body, or in nobody knows what.
+// Memory stays flat on 1 GB without a line feed, in a command, in a body, or in nobody knows what.
 #[test]
 fn memory_stays_flat_without_a_line_feed() {
     /// A relay's buffers, the log's queue, and what a process is anyway.

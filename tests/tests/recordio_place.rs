@@ -173,7 +173,7 @@ fn recordio_0_leaves_nothing_behind() {
     }
 }
 
-// B7: `-e` keeps the story, and tells it only if the session ends badly.
+// `-e` keeps the story, and tells it only if the session ends badly.
 #[test]
 fn only_bad_ends_are_told() {
     let server = Server::new("recordio-tls -e setuidgid nobody smtpd").start();

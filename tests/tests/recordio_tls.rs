@@ -91,7 +91,7 @@ fn holds(line: &str, words: &[&str]) {
     }
 }
 
-// Issue 5: real ClientHellos of openssl, curl, Python and Postfix are decoded (SNI, versions, groups, ALPN) also when split.
+// Real ClientHellos of openssl, curl, Python and Postfix are decoded (SNI, versions, groups, ALPN) also when split.
 #[test]
 fn openssls_hello() {
     let options = ["s_client", "-starttls", "smtp", "-servername", NAME, "-alpn", "smtp,x y"];
@@ -160,7 +160,7 @@ fn connid(line: &str) -> &str {
     line.split(' ').nth(2).expect("a CONNID")
 }
 
-// Issue 5: behind starttls-wrap the plaintext, with the TLS facts once at its start; two recorders, one story by CONNID.
+// Behind starttls-wrap the plaintext, with the TLS facts once at its start; two recorders, one story by CONNID.
 #[test]
 fn two_recorders_tell_one_story() {
     let chain = "recordio-tls starttls-wrap recordio-tls setuidgid nobody smtpd";
@@ -192,7 +192,7 @@ fn two_recorders_tell_one_story() {
     assert!(!log.contains("private"), "{log}");
 }
 
-// Issue 5: plaintext injected behind STARTTLS is flagged, whether or not the server refuses it.
+// Plaintext injected behind STARTTLS is flagged, whether or not the server refuses it.
 #[test]
 fn injection_is_flagged_in_front_of_starttls_wrap() {
     let server = Server::new("recordio-tls starttls-wrap setuidgid nobody smtpd").start();
@@ -212,7 +212,7 @@ fn injection_is_flagged_in_front_of_starttls_wrap() {
     }
 }
 
-// B6: TLS from the first byte, its alerts, and the versions before 1.3, from outside.
+// TLS from the first byte, its alerts, and the versions before 1.3, from outside.
 #[test]
 fn tls_from_the_first_byte_and_its_alerts() {
     let server = Server::new("recordio-tls starttls-wrap -i setuidgid nobody smtpd").start();
@@ -246,7 +246,7 @@ fn tls_from_the_first_byte_and_its_alerts() {
     server.logged("> [TLS alert fatal ");
 }
 
-// B6: what is no TLS behind a 220 to STARTTLS, or at the first byte, is told and not shown.
+// What is no TLS behind a 220 to STARTTLS, or at the first byte, is told and not shown.
 #[test]
 fn what_is_no_tls_is_told_and_not_shown() {
     let server = Server::new("recordio-tls starttls-wrap setuidgid nobody smtpd").start();
@@ -268,7 +268,7 @@ fn what_is_no_tls_is_told_and_not_shown() {
     assert!(!server.log().contains("secret") && !server.log().contains("c2VjcmV0"));
 }
 
-// Issue 5: random bytes never crash or stall it.
+// Random bytes never crash or stall it.
 #[test]
 fn random_bytes_neither_crash_nor_stall() {
     let server = Server::new("recordio-tls -B cat").start();

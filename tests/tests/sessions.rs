@@ -63,7 +63,7 @@ const SET_UID: &str = r#"
 int main(void) { return printf("uid=%d euid=%d", getuid(), geteuid()) < 0; }
 "#;
 
-// Issue 2: a thousand sessions leave nothing behind, neither processes nor descriptors nor files.
+// A thousand sessions leave nothing behind, neither processes nor descriptors nor files.
 #[test]
 fn a_thousand_sessions_leave_nothing_behind() {
     let server = Server::new(CHAIN).slots(50).start();

@@ -65,7 +65,7 @@ fn try_all(phase: Phase, who: fn(&Session) -> &Process, line: &str) {
     }
 }
 
-// Issue 2: "a net that tries open, socket, exec or ptrace after the handshake is stopped".
+// "a net that tries open, socket, exec or ptrace after the handshake is stopped".
 #[test]
 fn a_net_that_tries_more_than_it_may_is_stopped() {
     if !needs_root() {
