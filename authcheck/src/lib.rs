@@ -5,6 +5,7 @@ pub mod checkpassword;
 pub mod cram;
 pub mod delegate;
 pub mod lines;
+pub mod md5crypt;
 pub mod password;
 pub mod record;
 pub mod replies;

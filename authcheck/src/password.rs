@@ -7,6 +7,7 @@ use sha_crypt::password_hash::{Error as CryptError, PasswordVerifier};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use crate::md5crypt;
 use crate::secret::Secret;
 use crate::text;
 
@@ -19,7 +20,7 @@ pub enum Unable {
     Unsupported,
 }
 
-/// Whether `password` is the one that `hash` was made of: $argon2id$, $argon2i$, $argon2d$, $y$, $2a$, $2b$, $2x$, $2y$, $5$ or $6$.
+/// Whether `password` is the one that `hash` was made of: $argon2id$, $argon2i$, $argon2d$, $y$, $2a$, $2b$, $2x$, $2y$, $6$, $5$ or $1$.
 pub fn matches(hash: &str, password: &[u8]) -> Result<bool, Unable> {
     match hash.split('$').nth(1) {
         Some("argon2id" | "argon2i" | "argon2d") => Phc::parse(hash)?.matches(password),
@@ -31,6 +32,7 @@ pub fn matches(hash: &str, password: &[u8]) -> Result<bool, Unable> {
             bcrypt::verify(password, hash).map_err(|_| Unable::Unsupported)
         }
         Some("5" | "6") => crypt(sha_crypt::ShaCrypt::default().verify_password(password, hash)),
+        Some("1") => md5crypt::matches(hash, password).ok_or(Unable::Unsupported),
         _ => Err(Unable::Unsupported),
     }
 }
@@ -46,6 +48,7 @@ pub fn is_supported(hash: &str) -> bool {
             let rounds = fields().nth(1).is_some_and(|field| field.starts_with("rounds="));
             fields().count() == if rounds { 4 } else { 3 }
         }
+        Some("1") => md5crypt::parts(hash).is_some(),
         _ => false,
     }
 }
@@ -164,7 +167,8 @@ mod tests {
     use super::*;
 
     // Made by argon2(1) of Debian, mkpasswd(1) with libxcrypt 4.4.33 and openssl passwd 3.0.
-    const SECRET: [&str; 9] = [
+    const SECRET: [&str; 10] = [
+        "$1$/alf.QlS$eTgQyOf74eEtm5ZG7jzH40",
         "$argon2id$v=19$m=4096,t=2,p=2$c2FsdHNhbHQ$Eses5RvFt5Zr0Biob9ZYGjCNU7kvByThFkGOkxtwx/o",
         "$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$0OQeN6HwO0M2YrzAjTEiuvxg/1eyJQJGlBfVMF/YMdE",
         "$argon2d$v=19$m=64,t=3,p=1$c2FsdHNhbHQ$o2Yh+CdFSJ9gMwDtfRmoeIFZHUUZYW08DLiqC6qbCQQ",

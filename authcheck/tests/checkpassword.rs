@@ -178,6 +178,19 @@ fn an_auth_cdb_file_is_read_as_it_is() {
     }
 }
 
+#[test]
+fn a_stored_hash_is_no_password() {
+    let folder = Folder::new("hash");
+    let line = record(&["-c", "u"], "tanstaaf");
+    let users = folder.users(&line);
+    for field in line.trim_end().split('\t').skip(1) {
+        for password in [field, field.split_once('=').unwrap().1] {
+            let output = check(&[], &users, format!("u\0{password}\0\0").as_bytes());
+            assert_eq!(output.status.code(), Some(1), "{password}: {}", said(&output));
+        }
+    }
+}
+
 // As checkpassword does for qmail-pop3d: group, user, then the home.
 #[test]
 fn the_program_runs_as_the_user_of_the_record() {
