@@ -31,8 +31,7 @@ const KINDS: [&str; 5] = ["right", "wrong", "disabled", "expired", "unknown"];
 fn main() {
     let path = std::env::temp_dir().join(format!("bench-auth-{}", std::process::id()));
     fs::write(&path, database()).expect("write users.cdb");
-    let attempts: [(&str, fn(&mut Service, &str)); 2] =
-        [("PLAIN", plain), ("SCRAM-SHA-256", scram)];
+    let attempts: [(&str, Attempt); 2] = [("PLAIN", plain), ("SCRAM-SHA-256", scram)];
     for (mechanism, attempt) in attempts {
         let mut times = KINDS.map(|_| Vec::with_capacity(TRIES));
         for turn in 0..TRIES {
@@ -55,6 +54,9 @@ fn main() {
     }
     fs::remove_file(&path).expect("remove users.cdb");
 }
+
+/// One attempt by somebody of this kind.
+type Attempt = fn(&mut Service, &str);
 
 fn plain(service: &mut Service, kind: &str) {
     let (login, password) = if kind == "right" { ("wrong", "secret") } else { (kind, "another") };
