@@ -331,6 +331,19 @@ pub(crate) mod tests {
         assert!(two.finish(&answer).is_ok());
     }
 
+    // The same sentence: a proof that is right, but for another nonce, is none.
+    #[test]
+    fn a_proof_for_another_nonce_is_refused() {
+        for (nonce, result) in
+            [(None, Ok(())), (Some("r=rOprNGfwEbeRWgbNEkqO"), Err(Fault::Refused))]
+        {
+            let first = ClientFirst::parse(FIRST, Channel::None).unwrap();
+            let challenge = first.challenge(Verifier::new(b"pencil", b"salt", 4096), &[1; NONCE]);
+            let answer = client_saying(nonce, &challenge.message, b"pencil", b"n,,", FIRST, b"");
+            assert_eq!(challenge.finish(&answer).map(|_| ()), result);
+        }
+    }
+
     // RFC 5802 6: `y` while -PLUS was offered is a downgrade; `p=` needs the true binding.
     #[test]
     fn channel_binding() {
@@ -425,6 +438,18 @@ pub(crate) mod tests {
         first: &[u8],
         bound: &[u8],
     ) -> Vec<u8> {
+        client_saying(None, challenge, password, header, first, bound)
+    }
+
+    /// The same, with another `r=`.
+    fn client_saying(
+        other: Option<&str>,
+        challenge: &[u8],
+        password: &[u8],
+        header: &[u8],
+        first: &[u8],
+        bound: &[u8],
+    ) -> Vec<u8> {
         let challenge_text = str::from_utf8(challenge).unwrap();
         let [nonce, salt, count] = challenge_text.split(',').collect::<Vec<_>>()[..] else {
             panic!()
@@ -435,7 +460,7 @@ pub(crate) mod tests {
         let client_key = hmac(&salted, &[b"Client Key"]);
         let stored = sha256(&client_key);
         let binding = text::encode(&[header, bound].concat());
-        let last = format!("c={binding},{nonce}");
+        let last = format!("c={binding},{}", other.unwrap_or(nonce));
         let bare = &first[header.len()..];
         let signature = hmac(&*stored, &[bare, b",", challenge, b",", last.as_bytes()]);
         let proof: Vec<_> = client_key.iter().zip(signature.iter()).map(|(a, b)| a ^ b).collect();
