@@ -657,7 +657,17 @@ fn authentication() {
          S: 503 5.5.1 no TLS after auth",
     );
     let clear = auth(Policy { offers_tls: true, ..Policy::default() });
-    let needs_tls = "C: AUTH PLAIN AHRpbQB4\nS: 538 5.7.11 auth not available without TLS";
+    let needs_tls = "C: EHLO client.test
+         S: 250-mx.test
+         S: 250-PIPELINING
+         S: 250-8BITMIME
+         S: 250-ENHANCEDSTATUSCODES
+         S: 250-CHUNKING
+         S: 250-SIZE 0
+         S: 250-LIMITS RCPTMAX=1000
+         S: 250 STARTTLS
+         C: AUTH PLAIN AHRpbQB4
+         S: 538 5.7.11 auth not available without TLS";
     play(&clear, needs_tls);
     play(
         &Rules { mechanisms: None, ..auth(Policy { in_tls: true, ..Policy::default() }) },

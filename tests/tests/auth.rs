@@ -158,7 +158,9 @@ fn a_database_that_cannot_be_read_is_454() {
 }
 
 /// A queue program that keeps what it is given.
-const KEEPER: &str = "#!/bin/sh\ncd \"${0%/*}\" && env >env && cat >message && cat <&1 >envelope\n";
+const KEEPER: &str = "#!/bin/sh
+cd \"${0%/*}\" && tr '\\0' '\\n' </proc/$$/environ >env && cat >message && cat <&1 >envelope
+";
 
 /// What the queue program of one message saw.
 struct Seen {
@@ -169,7 +171,11 @@ struct Seen {
 
 impl Seen {
     fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        let lines = self.environment.lines();
+        let values: Vec<_> =
+            lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect();
+        assert!(values.len() < 2, "{name} twice in {}", self.environment);
+        values.first().copied()
     }
 }
 
