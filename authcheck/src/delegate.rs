@@ -93,9 +93,9 @@ const KILLED: u8 = b'K';
 const HUNG: u8 = b'H';
 const UNABLE: u8 = b'U';
 
-/// checkpassword's exit codes: 2 misused, 111 temporary; shells add 126 and 127.
+/// checkpassword's exit codes: 2 misused, 111 temporary; shells add 126 and 127. cvm's programs refuse with 100, vchkpw with 3 to 20.
 const MISUSED: u8 = 2;
-const FAILURES: u8 = 100;
+const FAILURES: u8 = 101;
 
 /// How long a program may take: half of what a step may.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -22,6 +22,26 @@ pub fn mailfront(folder: &Folder) -> bool {
     true
 }
 
+/// Makes `./checkpassword` (cvm's, with a password file), which knows mailfront's user and becomes uid 1000 (root only), or counts a
+/// skip and gives false.
+pub fn checkpassword(folder: &Folder) -> bool {
+    if !programs::needs_root() {
+        return false;
+    }
+    let Some(root) = unpacked("mailfront") else { return false };
+    folder.write("passwords", "user:secret:1000:1000::/:/bin/sh\n");
+    let settings =
+        format!("LD_LIBRARY_PATH={root}/usr/lib CVM_PWFILE_PATH={}", folder.text("passwords"));
+    let bin = format!("{root}/usr/bin");
+    script(
+        folder,
+        "checkpassword",
+        &settings,
+        &format!("{bin}/cvm-checkpassword {bin}/cvm-pwfile"),
+    );
+    true
+}
+
 /// Makes `./exim` (to be called with -bs; root only), which takes mail for everyone into its queue, or counts a skip and gives false.
 pub fn exim(folder: &Folder) -> bool {
     if !programs::needs_root() {

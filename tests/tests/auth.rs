@@ -4,7 +4,7 @@ use std::fs;
 
 use chain_tests::server::Builder;
 use chain_tests::users::{self, PLAIN, SUBMISSION};
-use chain_tests::{Client, Server};
+use chain_tests::{Client, Server, peers};
 
 /// A submission service that takes AUTH in clear too, so that tests of the dialogue need no handshake.
 fn submission() -> Builder {
@@ -323,4 +323,25 @@ fn a_foreign_checkpassword_program() {
     client.expect(&format!("AUTH PLAIN {PLAIN}"), "235");
     client.expect("MAIL FROM:<a@client.test>", "250");
     client.expect("RCPT TO:<b@elsewhere.test>", "250");
+}
+
+#[test]
+fn a_real_checkpassword_program() {
+    let server = Server::new("starttls-wrap authcheck -s -x COMMAND setuidgid nobody smtpd");
+    if !peers::checkpassword(&server.folder) {
+        return;
+    }
+    let id = server.folder.script("id", "#!/bin/sh\nid -u >&2\n");
+    let command = format!("{} {id}", server.folder.text("checkpassword"));
+    let server = server.word("COMMAND", &command).start();
+    let mut client = greeted(&server);
+    client.starttls();
+    client.expect("EHLO client.test", "250");
+    client.expect(&format!("AUTH PLAIN {}", b64("\0user\0wrong")), "535 5.7.8");
+    client.expect(&format!("AUTH PLAIN {PLAIN}"), "235");
+    client.expect("QUIT", "221");
+    server.idle();
+    let log = server.log();
+    assert!(log.lines().any(|line| line == "1000"), "{log}");
+    assert!(log.contains("user mech=PLAIN tls=TLSv1.3 reason=refused"), "{log}");
 }
