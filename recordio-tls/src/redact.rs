@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plumb::relay::Side;
 use wire::{Line, LineReader};
+use zeroize::Zeroizing;
 
 use crate::message::Show;
 use crate::story::{Ended, Piece, Story};
@@ -191,11 +192,11 @@ impl Exchange {
     }
 
     fn user(self, line: &[u8]) -> Option<Vec<u8>> {
-        let plain = STANDARD.decode(line).ok()?;
+        let plain = Zeroizing::new(STANDARD.decode(line).ok()?);
         match self {
             // RFC 4616 2: [authzid] NUL authcid NUL passwd
             Exchange::Plain => plain.split(|&byte| byte == 0).nth(1).map(<[u8]>::to_vec),
-            Exchange::LoginUser => Some(plain),
+            Exchange::LoginUser => Some(plain.to_vec()),
             Exchange::Other => None,
         }
     }
