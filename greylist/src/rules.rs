@@ -359,6 +359,14 @@ mod tests {
         assert_eq!(null.action(b"<>", b"a@b"), None);
     }
 
+    // greylite's defect 20: its rules are split at commas and blanks, wherever they stand.
+    #[test]
+    fn defect_20_a_value_is_whatever_stands_between_blanks() {
+        let rules = left("refuse sender a{1,3}@x.example", "::1", None);
+        assert_eq!(rules.action(b"a{1,3}@x.example", b""), Some(Action::Refuse));
+        assert_eq!(rules.action(b"aa@x.example", b""), None);
+    }
+
     // DESIGN 3: GREYLIST_HOST=1 asserts that TCPREMOTEHOST is verified.
     #[test]
     fn an_unverified_name_lets_nobody_pass() {

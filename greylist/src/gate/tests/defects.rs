@@ -197,6 +197,21 @@ fn defect_13_rset_games_gain_nothing() {
     assert!(played.queued.is_empty());
 }
 
+// What has not been said (no EHLO, no MAIL) counts as not said.
+#[test]
+fn defect_14_recipients_before_anything_else() {
+    let site = Site::new();
+    let bare =
+        format!("RCPT TO:<b@y.example>\r\nDATA\r\n{}", mail("a@x.example", &["b@y.example"]));
+    let played = site.play_split(bare.as_bytes());
+    assert!(
+        played
+            .heard
+            .ends_with(&format!("503 MAIL first\n503 RCPT first\n250 sender ok\n{GREY}{GREY}"))
+    );
+    assert_eq!(site.store.0.borrow().waiting.len(), 1);
+}
+
 // Case and extensions of one sender do not begin a new wait, nor end one.
 #[test]
 fn defect_15_senders_are_stored_whole() {
@@ -207,10 +222,10 @@ fn defect_15_senders_are_stored_whole() {
     let waiting: Vec<_> = site.store.0.borrow().waiting.keys().cloned().collect();
     assert_eq!(waiting.len(), 1);
     assert_eq!(waiting[0].sender, "o'brien@b.example");
-    for sender in ["#x@b.example", "$x@b.example", "x@b.example"] {
+    for sender in ["#x@b.example", "$x@b.example", "x@b.example", "!x@b.example", "a%x@b.example"] {
         site.play(&mail(sender, &["c@y.example"]));
     }
-    assert_eq!(site.store.0.borrow().waiting.len(), 4);
+    assert_eq!(site.store.0.borrow().waiting.len(), 6);
 }
 
 // Even a host that a rule delays for long is known once it has come back.

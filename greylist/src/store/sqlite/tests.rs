@@ -88,6 +88,21 @@ fn triple_host(host: u64) -> String {
     triple(host, 0).host
 }
 
+// greylite's defect 20: SQL is pasted together from what the client says.
+#[test]
+fn defect_20_what_looks_like_sql_is_text() {
+    let folder = Folder::new("sql");
+    let mut store = folder.store();
+    for text in ["o'brien", "x'); DROP TABLE waiting; --", "\"q\"", "?1", "%", "a\\x00b", ""] {
+        let triple = Triple { host: text.into(), sender: text.into(), recipient: text.into() };
+        store.remember(&triple, NOW, 0).unwrap();
+        assert_eq!(store.waiting(&triple), Ok(Some(Waiting { first: NOW, tries: 1 })), "{text}");
+        store.admit(&triple, NOW).unwrap();
+        assert!(store.known(text).unwrap().is_some());
+    }
+    assert_eq!(store.counts(&Policy::default(), NOW).unwrap().hosts, 7);
+}
+
 #[test]
 fn what_cannot_be_a_store_is_left_alone() {
     let folder = Folder::new("foreign");
