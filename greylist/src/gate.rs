@@ -10,7 +10,7 @@ mod tests;
 
 use std::time::Duration;
 
-use plumb::relay::{Middle, Outbox, Side};
+use plumb::relay::{Middle, Outbox, Patience, Side};
 use wire::{ClientStream, Dialogue, Expect, FromClient, LineReader};
 
 use crate::judge::Judge;
@@ -188,8 +188,13 @@ impl Middle for Gate {
         from == Side::Server || self.client.waiting() < HELD_LIMIT
     }
 
-    fn patience(&self) -> Duration {
-        if self.dialogue.owes_reply() { OWING } else { IDLE }
+    fn patience(&self) -> Patience {
+        match self.stage {
+            Stage::Over => LAST_WORDS,
+            Stage::Draining => DRAINING,
+            _ if self.dialogue.owes_reply() => OWING,
+            _ => IDLE,
+        }
     }
 
     fn expired(&mut self, out: &mut Outbox) {
@@ -220,7 +225,13 @@ const REPLY_LIMIT: usize = 16_384;
 const HELD_LIMIT: usize = 65_536;
 
 /// Only the end of the chain limits the dialogue; this is longer than its 1,200 s.
-const IDLE: Duration = Duration::from_secs(1_260);
+const IDLE: Patience = Patience::Either(Duration::from_secs(1_260));
 
 /// A program that scans what it got may be silent for long (RFC 5321 4.5.3.2.6: 10 minutes).
-const OWING: Duration = Duration::from_secs(3_600);
+const OWING: Patience = Patience::Server(Duration::from_secs(3_600));
+
+/// An ambiguous message is read to its end that long: 100 MB at a megabit a second.
+const DRAINING: Patience = Patience::Server(Duration::from_secs(900));
+
+/// For a client that does not read what ends its session.
+const LAST_WORDS: Patience = Patience::Server(Duration::from_secs(300));

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use plumb::child::{Ends, Word, split_if};
 use plumb::die::CONFIGURATION;
+use plumb::end::End;
 use plumb::log::Log;
 use plumb::process::{Program, ignore_sigpipe};
-use plumb::relay::{End, Outbox, relay};
+use plumb::relay::{Outbox, relay};
 use plumb::sandbox::{Profile, lock_in};
 use plumb::ucspi::Ucspi;
 use plumb::{Doing, Result};

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use plumb::child::{Ends, split};
+use plumb::end::End;
 use plumb::log::{Log, Stderr, value};
 use plumb::privs::Identity;
 use plumb::process::Program;
-use plumb::relay::{End, Outbox, relay};
+use plumb::relay::{Outbox, relay};
 use plumb::sandbox::{Profile, confine};
 use plumb::ucspi::{Ucspi, connid};
 use plumb::{Doing, Error, Result};

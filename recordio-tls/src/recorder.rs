@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use plumb::die::reason;
-use plumb::relay::{Ending, Middle, Outbox, Side};
+use plumb::relay::{Ending, Middle, Outbox, Patience, Side};
 
 use crate::sink::Sink;
 use crate::story::Story;
@@ -106,7 +106,7 @@ impl Middle for Recorder {
         from == Side::Server || !self.watch.handed_over()
     }
 
-    fn patience(&self) -> Duration {
+    fn patience(&self) -> Patience {
         if self.sink.waits() && !self.stopping { RETRY } else { IDLE }
     }
 
@@ -116,10 +116,10 @@ impl Middle for Recorder {
 }
 
 /// How soon lines that wait for their reader are tried again while nobody speaks.
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY: Patience = Patience::Either(Duration::from_millis(200));
 
 /// A recorder ends no session: only the end of the chain limits the dialogue (DESIGN 6.7).
-const IDLE: Duration = Duration::from_secs(24 * 3600);
+const IDLE: Patience = Patience::Either(Duration::from_secs(24 * 3600));
 
 /// How long the last lines may wait for their reader, when the session is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);

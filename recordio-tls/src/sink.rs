@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use plumb::log::{LINE_MAX, Stderr};
-use plumb::relay::after;
+use plumb::wait::after;
 
 /// What becomes of lines for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

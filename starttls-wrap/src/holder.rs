@@ -1,11 +1,12 @@
 //! The key as net sees it: questions to a process that holds it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use plumb::fds::{recv_packet, send_packet};
-use plumb::relay::after;
+use plumb::wait::after;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
@@ -19,12 +20,19 @@ use crate::environment::hex;
 pub struct Holder {
     channel: OwnedFd,
     fingerprint: OnceLock<String>,
+    patience: Duration,
+    out_of_step: AtomicBool,
 }
 
 impl Holder {
     /// Speaks to the monitor and its key process by this channel.
     pub fn new(channel: OwnedFd) -> Holder {
-        Holder { channel, fingerprint: OnceLock::new() }
+        Holder {
+            channel,
+            fingerprint: OnceLock::new(),
+            patience: ANSWER_TIME,
+            out_of_step: AtomicBool::new(false),
+        }
     }
 
     /// The channel, to be watched for its end.
@@ -42,13 +50,20 @@ impl Holder {
         send_packet(&self.channel, &message.encode(), &[]).is_ok()
     }
 
-    /// Asks, and waits for the answer; none if there is no proper one in time.
+    /// Asks, and waits for the answer; none if there is no proper one in time, and none ever after.
     pub fn ask(&self, question: &FromNet) -> Option<ToNet> {
-        if !self.tell(question) {
+        // An answer that comes too late would be taken for the next one's.
+        if self.out_of_step.load(Ordering::Relaxed) || !self.tell(question) {
             return None;
         }
+        let answer = self.answer();
+        self.out_of_step.store(answer.is_none(), Ordering::Relaxed);
+        answer
+    }
+
+    fn answer(&self) -> Option<ToNet> {
         let mut buffer = vec![0; MESSAGE_LIMIT];
-        let deadline = Some(after(ANSWER_TIME));
+        let deadline = Some(after(self.patience));
         let (length, _none) = recv_packet(&self.channel, &mut buffer, deadline).ok()??;
         ToNet::decode(buffer.get(..length)?)
     }
@@ -123,3 +138,22 @@ impl Signer for RemoteSigner {
 
 /// The longest that a signature may take, on the slowest machine under load.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plumb::fds::packetpair;
+
+    #[test]
+    fn an_answer_that_comes_too_late_is_nobodys() {
+        let (near, far) = packetpair().unwrap();
+        let mut holder = Holder::new(near);
+        let answer = || send_packet(&far, &ToNet::Ready.encode(), &[]).unwrap();
+        answer();
+        assert_eq!(holder.ask(&FromNet::Prepare), Some(ToNet::Ready));
+        holder.patience = Duration::from_millis(1);
+        assert_eq!(holder.ask(&FromNet::Prepare), None);
+        answer();
+        assert_eq!(holder.ask(&FromNet::Prepare), None);
+    }
+}

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use plumb::fds::{close_all_but, null_stdio, recv_packet, send_packet};
 use plumb::log::Log;
 use plumb::privs::Identity;
-use plumb::relay::after;
 use plumb::sandbox::{Profile, confine};
+use plumb::wait::after;
 use plumb::{Doing, Result};
 use rustls::SignatureAlgorithm;
 

@@ -1,8 +1,6 @@
 //! The wrap between client and program: in clear alone, inside TLS behind the cipher.
 
-use std::time::Duration;
-
-use plumb::relay::{Middle, Outbox, Side};
+use plumb::relay::{Middle, Outbox, Patience, Side};
 
 use crate::tls::{Failure, Tls};
 use crate::wrap::Wrap;
@@ -35,7 +33,7 @@ impl Middle for Clear {
     fn accepts(&self, from: Side) -> bool {
         self.0.accepts(from)
     }
-    fn patience(&self) -> Duration {
+    fn patience(&self) -> Patience {
         self.0.patience()
     }
     fn expired(&mut self, out: &mut Outbox) {
@@ -119,7 +117,7 @@ impl Middle for Inside {
     fn accepts(&self, from: Side) -> bool {
         self.wrap.accepts(from)
     }
-    fn patience(&self) -> Duration {
+    fn patience(&self) -> Patience {
         self.wrap.patience()
     }
     fn expired(&mut self, out: &mut Outbox) {

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 use plumb::die::reason;
+use plumb::end::End;
 use plumb::fds::{close_all_but, no_delay};
 use plumb::log::Log;
 use plumb::privs::Identity;
-use plumb::relay::{End, Ending, Middle, Outbox, after, relay, wait, wait_beside};
+use plumb::relay::{Ending, Middle, Outbox, relay};
 use plumb::sandbox::{Profile, confine};
+use plumb::wait::{after, wait, wait_beside};
 use plumb::{Doing, Result};
 
 use crate::channel::{FromNet, ToNet};
@@ -106,6 +108,7 @@ impl Connection<'_> {
         let mut server = End::socket(program.as_fd());
         let mut out = Outbox::default();
         let mut middle = Clear(Wrap::in_clear(self.policy));
+        let mut tries = 0..KEY_TRIES;
         loop {
             let ending = self.relay(&mut server, &mut middle, &mut out)?;
             let wrap = &mut middle.0;
@@ -117,7 +120,9 @@ impl Connection<'_> {
             if wrap.injected() || self.client.has_unread() {
                 self.log.line("bytes behind STARTTLS refused");
                 wrap.end(replies::INJECTION, &mut out);
-            } else if self.holder.ask(&FromNet::Prepare) == Some(ToNet::Ready) {
+            } else if tries.next().is_some()
+                && self.holder.ask(&FromNet::Prepare) == Some(ToNet::Ready)
+            {
                 return self.grant(&mut out);
             } else {
                 self.log.line("STARTTLS refused: no key");
@@ -284,5 +289,7 @@ impl Connection<'_> {
 
 /// A handshake has 30 s in all (DESIGN 6.7).
 const HANDSHAKE_TIME: Duration = Duration::from_secs(30);
+/// Each try for a key costs a process; a client that still asks is no mail server.
+const KEY_TRIES: u8 = 3;
 /// A TLS record and its header.
 const RECORD: usize = 17 * 1024;

@@ -7,7 +7,7 @@ mod transcripts;
 
 use std::time::Duration;
 
-use plumb::relay::{Outbox, Side};
+use plumb::relay::{Outbox, Patience, Side};
 use wire::{ClientStream, Dialogue, Line, LineReader};
 
 use crate::ehlo::EhloReply;
@@ -157,17 +157,18 @@ impl Wrap {
         }
     }
 
-    /// How long both sides may be silent (DESIGN 6.7: only the end of the chain limits the dialogue).
-    pub fn patience(&self) -> Duration {
+    /// How long is waited, and for whom (DESIGN 6.7: only the end of the chain limits the dialogue).
+    pub fn patience(&self) -> Patience {
         match (&self.greeting, self.stage) {
             (_, Stage::Over) => LAST_WORDS,
+            (_, Stage::Draining) => DRAIN_TIME,
             (Greeting::Swallowed(_) | Greeting::Refusal(_), _) => GREETING_TIME,
             _ if self.dialogue.owes_reply() => REPLY_TIME,
             _ => IDLE_TIME,
         }
     }
 
-    /// Both sides were silent for that long.
+    /// It was waited that long.
     pub fn expired(&mut self, out: &mut Outbox) {
         self.note("timeout");
         self.end(replies::TIMEOUT, out);
@@ -264,10 +265,12 @@ const LINE_LIMIT: usize = 16 * 1024;
 /// How much of the client is held while a reply is awaited.
 const HELD_LIMIT: usize = 64 * 1024;
 /// The program after TLS must greet by then (RFC 5321 4.5.3.2.1).
-const GREETING_TIME: Duration = Duration::from_secs(300);
+const GREETING_TIME: Patience = Patience::Server(Duration::from_secs(300));
 /// Longer than any program that keeps RFC 5321 4.5.3.2.7 and qmail's 1,200 s waits for a command.
-const IDLE_TIME: Duration = Duration::from_secs(1260);
+const IDLE_TIME: Patience = Patience::Either(Duration::from_secs(1260));
 /// Longer than any scanner takes for a message.
-const REPLY_TIME: Duration = Duration::from_secs(3600);
+const REPLY_TIME: Patience = Patience::Server(Duration::from_secs(3600));
+/// An ambiguous message is read to its end that long: 100 MB at a megabit a second.
+const DRAIN_TIME: Patience = Patience::Server(Duration::from_secs(900));
 /// For a client that does not read what ends its session.
-const LAST_WORDS: Duration = Duration::from_secs(60);
+const LAST_WORDS: Patience = Patience::Server(Duration::from_secs(300));

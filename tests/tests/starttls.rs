@@ -176,6 +176,21 @@ fn without_a_usable_key_mail_flows_in_clear() {
     assert_eq!(server.mails().len(), 1);
 }
 
+// A process is started for each try, and an attacker may ask without end.
+#[test]
+fn a_key_that_stays_unusable_is_tried_three_times() {
+    let server = Server::new("starttls-wrap ./scripted").scripted();
+    server.folder.write("cert.key", "nonsense");
+    let mut single = server.single();
+    single.client.play("S: 220 *");
+    for _ in 0..10 {
+        single.client.play("C: STARTTLS\nS: 454 4.7.0 *");
+    }
+    single.client.play("C: NOOP\nS: 250 NOOP\nC: QUIT\nS: 221 *\n-- end");
+    single.code();
+    assert_eq!(single.log().matches("tls key unusable: ").count(), 3, "{}", single.log());
+}
+
 // DESIGN 5: read at the handshake: a renewal needs no signal.
 #[test]
 fn a_renewed_certificate_is_the_next_handshakes() {

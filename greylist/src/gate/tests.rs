@@ -9,8 +9,9 @@ mod streams;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
-use plumb::relay::{Middle, Outbox, Side};
+use plumb::relay::{Middle, Outbox, Patience, Side};
 
 use super::Gate;
 use crate::judge::Judge;

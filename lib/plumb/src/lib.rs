@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod die;
+pub mod end;
 pub mod errand;
 pub mod fds;
 pub mod log;
@@ -11,6 +12,7 @@ pub mod random;
 pub mod relay;
 pub mod sandbox;
 pub mod ucspi;
+pub mod wait;
 
 mod landlock;
 mod packet;

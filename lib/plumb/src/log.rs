@@ -9,8 +9,9 @@ use std::time::Instant;
 use nix::poll::PollFlags;
 use nix::sys::stat::{FileStat, SFlag};
 
+use crate::fds;
 use crate::ucspi::CONNID_MAX;
-use crate::{fds, relay};
+use crate::wait::wait;
 
 /// Longest line in bytes, its line feed included: below PIPE_BUF (4,096), so that lines of many processes never mix.
 pub const LINE_MAX: usize = 4_000;
@@ -112,7 +113,7 @@ impl Stderr {
 
     /// Waits until it takes more, or until `deadline`; whether it does.
     pub fn wait_for_room(self, deadline: Instant) -> io::Result<bool> {
-        relay::wait(io::stderr().as_fd(), PollFlags::POLLOUT, deadline)
+        wait(io::stderr().as_fd(), PollFlags::POLLOUT, deadline)
     }
 
     /// One write(2) that does not wait: how many bytes are done with, or EAGAIN where it would have to wait.

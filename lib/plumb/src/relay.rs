@@ -1,15 +1,14 @@
 //! Move bytes between a client and a program, through somebody who looks at them.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
-use nix::unistd::{read, write};
+use nix::poll::{PollFd, PollFlags, poll};
 
-use crate::fds::is_socket;
+use crate::end::End;
+use crate::wait::{after, until};
 
 /// The two sides of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +31,21 @@ pub trait Middle {
     }
     /// Whether more of this side can be taken now.
     fn accepts(&self, from: Side) -> bool;
-    /// How long both sides may be silent from now on.
-    fn patience(&self) -> Duration;
-    /// Both sides were silent for that long.
+    /// How long is waited from now on, and for whom.
+    fn patience(&self) -> Patience;
+    /// It was waited that long.
     fn expired(&mut self, out: &mut Outbox);
     /// The watched descriptor has something to say, or its other end is gone.
     fn alarmed(&mut self, _out: &mut Outbox) {}
+}
+
+/// How long a relay waits; the time starts anew where this is another one than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// For a word of either side.
+    Either(Duration),
+    /// For a word of the program: a client cannot buy time by sending, or by reading, a byte now and then.
+    Server(Duration),
 }
 
 /// What is on its way out.
@@ -64,102 +72,6 @@ pub enum Ending {
     ClientLost(io::Error),
 }
 
-/// One side's descriptors.
-#[derive(Debug)]
-pub struct End<'fd> {
-    input: BorrowedFd<'fd>,
-    output: BorrowedFd<'fd>,
-    input_is_socket: bool,
-    output_is_socket: bool,
-    readable: bool,
-    writable: bool,
-}
-
-impl<'fd> End<'fd> {
-    /// A side that is read from one descriptor and written to another, or to the same.
-    pub fn new(input: BorrowedFd<'fd>, output: BorrowedFd<'fd>) -> End<'fd> {
-        End {
-            input,
-            output,
-            input_is_socket: is_socket(input),
-            output_is_socket: is_socket(output),
-            readable: true,
-            writable: true,
-        }
-    }
-
-    /// A side that is one socket.
-    pub fn socket(socket: BorrowedFd<'fd>) -> End<'fd> {
-        End::new(socket, socket)
-    }
-
-    /// Reads what is there, at most `buffer.len()` bytes; none when nothing is there.
-    ///
-    /// # Errors
-    /// Those of recv(2) and read(2); 0 bytes mean the end.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let got = if self.input_is_socket {
-            recv(self.input.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)
-        } else {
-            read(self.input, buffer)
-        };
-        later(got)
-    }
-
-    /// Writes what can be written without waiting; none when nothing can.
-    ///
-    /// On anything but a socket this must follow a poll(2) that allowed it.
-    ///
-    /// # Errors
-    /// Those of send(2) and write(2).
-    pub fn transmit(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        let sent = if self.output_is_socket {
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            send(self.output.as_raw_fd(), bytes, flags)
-        } else {
-            write(self.output, bytes.get(..ATOMIC).unwrap_or(bytes))
-        };
-        later(sent)
-    }
-
-    /// Whether bytes are waiting that nobody has read.
-    pub fn has_unread(&self) -> bool {
-        if self.input_is_socket {
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
-            return matches!(recv(self.input.as_raw_fd(), &mut [0], flags), Ok(1..));
-        }
-        let mut fds = [PollFd::new(self.input, PollFlags::POLLIN)];
-        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
-            && fds.iter().any(|fd| fd.revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))
-    }
-
-    /// Closes a connection so that nothing sent is lost: SHUT_WR, then read until the peer closes,
-    /// for at most 2 s and 64 KiB.
-    pub fn finish(&mut self) {
-        self.shut_down_output();
-        let deadline = after(LINGER);
-        let mut buffer = vec![0; BLOCK];
-        let mut left = BLOCK;
-        while self.readable && self.input_is_socket && left > 0 {
-            if !matches!(wait(self.input, PollFlags::POLLIN, deadline), Ok(true)) {
-                return;
-            }
-            match self.receive(&mut buffer) {
-                Ok(Some(0)) | Err(_) => return,
-                Ok(count) => left = left.saturating_sub(count.unwrap_or(0)),
-            }
-        }
-    }
-
-    fn shut_down_output(&mut self) {
-        if self.writable && self.output_is_socket {
-            // A peer that is gone already needs no telling.
-            let _ = shutdown(self.output.as_raw_fd(), Shutdown::Write);
-        }
-        self.writable = false;
-    }
-}
-
 /// Relays until the middle stops it, or both sides are gone.
 ///
 /// # Errors
@@ -172,7 +84,7 @@ pub fn relay(
     out: &mut Outbox,
 ) -> io::Result<Ending> {
     let mut buffer = vec![0; BLOCK];
-    let mut state = State { watch, lost: None, deadline: after(middle.patience()) };
+    let mut state = State::new(watch, middle.patience());
     loop {
         state.flush(client, server, out);
         if let Some(ending) = state.over(client, server, out) {
@@ -198,9 +110,8 @@ pub fn relay(
             state.watch = None;
             middle.alarmed(out);
         }
-        if ready.any() {
-            state.deadline = after(middle.patience());
-        } else if Instant::now() >= state.deadline {
+        state.wait_anew(middle.patience(), &ready);
+        if Instant::now() >= state.deadline {
             state.expire(client, middle, out);
         }
     }
@@ -209,6 +120,7 @@ pub fn relay(
 struct State<'fd> {
     watch: Option<BorrowedFd<'fd>>,
     lost: Option<io::Error>,
+    patience: Patience,
     deadline: Instant,
 }
 
@@ -223,18 +135,34 @@ struct Ready {
     server_gone: bool,
 }
 
-impl Ready {
-    fn any(&self) -> bool {
-        self.client_in
-            || self.client_out
-            || self.server_in
-            || self.server_out
-            || self.alarm
-            || self.server_gone
+impl Patience {
+    fn time(self) -> Duration {
+        match self {
+            Patience::Either(time) | Patience::Server(time) => time,
+        }
+    }
+
+    fn renewed_by(self, ready: &Ready) -> bool {
+        let server = ready.server_in || ready.server_out || ready.alarm;
+        match self {
+            Patience::Either(_) => server || ready.client_in || ready.client_out,
+            Patience::Server(_) => server,
+        }
     }
 }
 
 impl State<'_> {
+    fn new(watch: Option<BorrowedFd<'_>>, patience: Patience) -> State<'_> {
+        State { watch, lost: None, patience, deadline: after(patience.time()) }
+    }
+
+    fn wait_anew(&mut self, patience: Patience, ready: &Ready) {
+        if patience != self.patience || patience.renewed_by(ready) {
+            self.patience = patience;
+            self.deadline = after(patience.time());
+        }
+    }
+
     /// Writes at once what sockets take; pipes wait for poll(2) to allow it.
     fn flush(&mut self, client: &mut End<'_>, server: &mut End<'_>, out: &mut Outbox) {
         let sockets = Ready {
@@ -259,13 +187,13 @@ impl State<'_> {
         ready: &Ready,
     ) {
         if ready.server_out
-            && let Err(_gone) = drain(server, &mut out.server)
+            && let Err(_gone) = server.drain(&mut out.server)
         {
             // The program reads no more, but may still have something to say.
             server.writable = false;
         }
         if ready.client_out
-            && let Err(error) = drain(client, &mut out.client)
+            && let Err(error) = client.drain(&mut out.client)
         {
             self.lose(client, out, error);
         }
@@ -292,7 +220,8 @@ impl State<'_> {
         } else {
             middle.expired(out);
         }
-        self.deadline = after(middle.patience());
+        self.patience = middle.patience();
+        self.deadline = after(self.patience.time());
     }
 
     fn over(&mut self, client: &End<'_>, server: &End<'_>, out: &Outbox) -> Option<Ending> {
@@ -377,94 +306,12 @@ fn take(
     received.map(drop)
 }
 
-/// Writes from the front of a buffer as long as the side takes it.
-fn drain(end: &End<'_>, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let mut sent: usize = 0;
-    let result = loop {
-        let rest = bytes.get(sent..).unwrap_or_default();
-        if rest.is_empty() || !end.writable {
-            break Ok(());
-        }
-        match end.transmit(rest) {
-            Ok(None) => break Ok(()),
-            Ok(Some(count)) => sent = sent.saturating_add(count),
-            Err(error) => break Err(error),
-        }
-        if !end.output_is_socket {
-            break Ok(());
-        }
-    };
-    bytes.drain(..sent.min(bytes.len()));
-    result
-}
-
-/// Waits until a descriptor is ready; false when the time is over.
-///
-/// # Errors
-/// Those of poll(2).
-pub fn wait(fd: BorrowedFd<'_>, what: PollFlags, deadline: Instant) -> io::Result<bool> {
-    wait_for(&mut [PollFd::new(fd, what)], deadline)
-}
-
-/// As `wait`; false also when the other end of `peer` is gone.
-///
-/// # Errors
-/// Those of poll(2).
-pub fn wait_beside(
-    peer: BorrowedFd<'_>,
-    fd: BorrowedFd<'_>,
-    what: PollFlags,
-    deadline: Instant,
-) -> io::Result<bool> {
-    // Asked for no event, poll(2) tells of an end only.
-    wait_for(&mut [PollFd::new(fd, what), PollFd::new(peer, PollFlags::empty())], deadline)
-}
-
-/// Whether the first of them is ready by then, and not only another one.
-fn wait_for(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
-    loop {
-        match poll(fds, until(deadline)) {
-            Err(Errno::EINTR) => {}
-            Ok(0) if Instant::now() < deadline => {}
-            Ok(_) => return Ok(fds.first().and_then(PollFd::any).unwrap_or(false)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// The moment this long from now.
-pub fn after(time: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(time).unwrap_or(now)
-}
-
-fn until(deadline: Instant) -> PollTimeout {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // Rounded up, so that a wait never ends just before its time.
-    let millis = left.as_millis().saturating_add(1);
-    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-}
-
-fn later(result: nix::Result<usize>) -> io::Result<Option<usize>> {
-    match result {
-        Ok(count) => Ok(Some(count)),
-        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// How much is read at once, and kept for a side before the other is read again.
 const BLOCK: usize = 64 * 1024;
 
 /// How much the middle's own answers to a client that does not read may grow to: more than what the program's words alone
 /// come to, so that without such answers neither direction waits for the other.
 const ANSWERS: usize = 4 * BLOCK;
-
-/// What a pipe takes without blocking once poll(2) has allowed it (PIPE_BUF).
-const ATOMIC: usize = 4096;
-
-/// How long a closed connection is waited for.
-const LINGER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -476,7 +323,7 @@ mod tests {
 
     /// Passes everything on, and answers a silence.
     struct Copy {
-        patience: Duration,
+        patience: Patience,
         half_close: bool,
     }
 
@@ -497,7 +344,7 @@ mod tests {
         fn accepts(&self, _from: Side) -> bool {
             true
         }
-        fn patience(&self) -> Duration {
+        fn patience(&self) -> Patience {
             self.patience
         }
         fn expired(&mut self, out: &mut Outbox) {
@@ -517,7 +364,7 @@ mod tests {
         relay: thread::JoinHandle<Ending>,
     }
 
-    fn chain(patience: Duration) -> Chain {
+    fn chain(patience: Patience) -> Chain {
         chain_through(Copy { patience, half_close: false })
     }
 
@@ -533,7 +380,7 @@ mod tests {
         Chain { client, program, alarm, relay }
     }
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Patience = Patience::Either(Duration::from_secs(60));
 
     fn rest(mut stream: &UnixStream) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -628,10 +475,25 @@ mod tests {
 
     #[test]
     fn silence_and_alarms_reach_the_middle() {
-        let quiet = chain(Duration::from_millis(1));
+        let quiet = chain(Patience::Either(Duration::from_millis(1)));
         assert_eq!(rest(&quiet.client), b"too late");
         let alarmed = chain(LONG);
         drop(alarmed.alarm);
         assert_eq!(rest(&alarmed.client), b"alarm");
+    }
+
+    // DESIGN 6.7: relays end a session when the program owes a reply for too long, whatever the client does meanwhile.
+    #[test]
+    fn a_client_that_goes_on_sending_buys_no_time_where_the_program_is_awaited() {
+        let chain = chain(Patience::Server(Duration::from_millis(20)));
+        thread::scope(|scope| {
+            scope.spawn(|| while (&chain.client).write_all(b"x").is_ok() {});
+            scope.spawn(|| rest(&chain.program));
+            let mut heard = [0; 8];
+            (&chain.client).read_exact(&mut heard).unwrap();
+            assert_eq!(&heard, b"too late");
+            chain.client.shutdown(std::net::Shutdown::Both).unwrap();
+            chain.program.shutdown(std::net::Shutdown::Both).unwrap();
+        });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use plumb::relay::{Outbox, Side};
+use plumb::relay::{Outbox, Patience, Side};
 
 use super::Wrap;
 use crate::policy::Policy;
@@ -11,7 +11,8 @@ use crate::policy::Policy;
 /// Runs a script of lines: `C>` and `P>` are said by client and program, `C<` and `P<` are what they get.
 ///
 /// `\r`, `\n` and `\0` are written out; CRLF is added to a line that does not end with `\c`.
-/// `C.` and `P.` are the ends of what they say; `hang up`, `stop`, `tls` are what must have come of it.
+/// `C.` and `P.` are the ends of what they say; `hang up`, `stop`, `tls` are what must have come of it;
+/// `waits` is that a client cannot buy time by sending.
 fn play(mut wrap: Wrap, script: &str, split: bool) {
     let mut out = Outbox::default();
     let mut expected: HashMap<char, Vec<u8>> = HashMap::new();
@@ -33,6 +34,7 @@ fn play(mut wrap: Wrap, script: &str, split: bool) {
             "st" => assert!(out.stop && !wrap.wants_tls(), "{script}: no stop"),
             "on" => assert!(!out.stop && !out.hang_up, "{script}: an end"),
             "tl" => assert!(out.stop && wrap.wants_tls(), "{script}: no tls"),
+            "wa" => assert!(matches!(wrap.patience(), Patience::Server(_)), "{script}: patient"),
             "in" => assert!(wrap.injected(), "{script}: no injection"),
             other => panic!("{other}"),
         }
@@ -208,7 +210,8 @@ fn a_password_that_nobody_asked_for_stays_here() {
     );
 }
 
-// DESIGN 6.4: the last byte of an ambiguous end never reaches the program, whose side is closed.
+// DESIGN 6.4: the last byte of an ambiguous end never reaches the program, whose side is closed; 6.7: that takes no longer
+// because a client trickles.
 #[test]
 fn an_ambiguous_end_ends_the_session() {
     for (ends, passes) in [
@@ -230,6 +233,7 @@ fn an_ambiguous_end_ends_the_session() {
                 C> {ends}\c
                 P< {passes}
                 hang up
+                waits
                 P.
                 C> .\r\nQUIT
                 C< 550 5.5.2 ambiguous end of data

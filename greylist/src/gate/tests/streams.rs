@@ -292,6 +292,17 @@ fn an_ambiguous_body_of_a_client_that_is_gone_ends_the_session() {
     assert!(out.stop && smtpd.queued.is_empty());
 }
 
+// DESIGN 6.4: "the body is drained to CRLF.CRLF"; a client that trickles does not make that last.
+#[test]
+fn a_client_buys_no_time_while_its_ambiguous_body_is_thrown_away() {
+    let script = format!("{}text\n.\nmore\r\n", mail("a@x.example", &["b@y.example"]));
+    let mut session = Session::new(&passing(), usize::MAX);
+    session.client(script.as_bytes());
+    session.pump();
+    assert!(session.out.hang_up && !session.out.stop);
+    assert!(matches!(session.gate.patience(), Patience::Server(_)));
+}
+
 // DESIGN 2: "Program gone where a reply is due: 421 4.3.0."
 #[test]
 fn a_program_that_ends_owing_a_reply_leaves_a_word() {
@@ -307,9 +318,9 @@ fn a_program_that_ends_owing_a_reply_leaves_a_word() {
 #[test]
 fn silence_ends_a_session_with_a_word() {
     let mut session = Session::new(&Site::new(), 1);
-    assert_eq!(session.gate.patience().as_secs(), 1_260);
+    assert_eq!(session.gate.patience(), Patience::Either(Duration::from_secs(1_260)));
     session.gate.bytes(Side::Client, b"NOOP\r\n", &mut session.out);
-    assert_eq!(session.gate.patience().as_secs(), 3_600);
+    assert_eq!(session.gate.patience(), Patience::Server(Duration::from_secs(3_600)));
     session.gate.expired(&mut session.out);
     assert_eq!(session.out.client, words_timeout());
     assert!(session.out.stop);
