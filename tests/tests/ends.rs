@@ -48,6 +48,24 @@ fn every_end_before_mailfront() {
     }
 }
 
+// DESIGN 6: "starttls-wrap and greylist: relays that decide"; both see the ends that smtpd sees, one behind the other and greylist alone.
+#[test]
+fn every_end_through_the_other_relays() {
+    for rings in ["starttls-wrap recordio-tls greylist", "recordio-tls greylist"] {
+        let server = Server::new(&format!("{rings} setuidgid nobody smtpd"));
+        fs::create_dir(server.folder.path("grey")).expect("make the store's folder");
+        if root() {
+            server.folder.give("grey");
+        }
+        let store = server.folder.text("grey/store");
+        let server = server.env("GREYLIST_DB", &store).env("GREYLIST", "log");
+        let program = Program { server: recording(server), refuses_bare: true };
+        every_end(&program, false, &all_bodies(5), &[]);
+        let relayed = program.server.log().contains("greylist: ");
+        assert!(relayed, "greylist looked at nothing");
+    }
+}
+
 /// What stands behind the wrapper.
 struct Program {
     server: Server,
