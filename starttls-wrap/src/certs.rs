@@ -126,8 +126,7 @@ fn open_if_there(path: &Path, trouble: &mut impl FnMut(Error)) -> Option<File> {
     match open(path) {
         Ok(file) => Some(file),
         Err(error) => {
-            let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-            if !absent.contains(&error.kind()) {
+            if !ABSENT.contains(&error.kind()) {
                 trouble(Error::unable(format!("open {}", path.display()), &error));
             }
             None
@@ -172,6 +171,9 @@ fn acme_sh(stem: &str) -> [(String, String); 2] {
     })
 }
 
+/// What a name that has no certificate gives; the last where a client asks for one of 253 bytes.
+const ABSENT: [io::ErrorKind; 3] =
+    [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory, io::ErrorKind::InvalidFilename];
 /// As many renewals during one opening are none.
 const RENEWALS: usize = 10;
 /// RFC 1035 2.3.4, without the final dot.

@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod folder;
+pub mod hello;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod peers;
