@@ -3,12 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use plumb::{Doing, Error, Result};
+
+use crate::renewal::Renewal;
 
 /// The paths that the environment names.
 #[derive(Clone, Debug, Default)]
@@ -44,29 +45,41 @@ impl Paths {
     /// # Errors
     /// Which of them is not set or cannot be opened.
     pub fn open_default(&self) -> Result<Pair> {
-        let open = || -> Result<Pair> {
-            Ok(Pair {
-                certificate: open_variable("CERTFILE", self.certificate.as_deref())?,
-                key: open_variable("KEYFILE", self.key.as_deref())?,
-            })
-        };
-        let mut pair = open()?;
-        for _ in 0..RENEWALS {
-            if self.certificate.as_ref().is_none_or(|path| is_still(&pair.certificate, path)) {
-                break;
-            }
-            pair = open()?;
-        }
-        Ok(pair)
+        Ok(Pair {
+            certificate: open_variable("CERTFILE", self.certificate.as_deref())?,
+            key: open_variable("KEYFILE", self.key.as_deref())?,
+        })
+    }
+
+    /// The files of that pair.
+    pub fn of_default(&self) -> Vec<PathBuf> {
+        self.certificate.iter().chain(&self.key).map(PathBuf::from).collect()
     }
 
     /// Opens what CERTDIR has for a name, best first; `trouble` is told of files that are there and cannot be opened.
-    pub fn open_for(&self, name: &[u8], mut trouble: impl FnMut(Error)) -> Vec<Pair> {
+    /// None where that was done before and would find nothing else now.
+    pub fn open_for(
+        &self,
+        name: &[u8],
+        again: bool,
+        renewal: &mut Renewal,
+        trouble: impl FnMut(Error),
+    ) -> Option<Vec<Pair>> {
         let (Some(folder), Some(name)) = (&self.folder, host_name(name)) else {
-            return Vec::new();
+            return (!again).then(Vec::new);
         };
-        let pairs = candidates(Path::new(folder), &name).into_iter();
-        pairs.filter_map(|(certificate, key)| open_pair(&certificate, &key, &mut trouble)).collect()
+        let candidates = candidates(Path::new(folder), &name);
+        let files: Vec<PathBuf> =
+            candidates.iter().flat_map(|(certificate, key)| [certificate, key]).cloned().collect();
+        if again && !renewal.wait(&files) {
+            return None;
+        }
+        let mut found = open_all(&candidates);
+        while !found.whole && renewal.wait(&files) {
+            found = open_all(&candidates);
+        }
+        found.troubles.into_iter().for_each(trouble);
+        Some(found.pairs)
     }
 }
 
@@ -106,32 +119,38 @@ pub fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
 }
 
-/// Whether a path still leads to this file: a folder may have been renewed as a whole between the opening of its two files.
-fn is_still(file: &File, path: &OsStr) -> bool {
-    let identity = |status: fs::Metadata| (status.dev(), status.ino());
-    file.metadata().map(identity).ok() == fs::metadata(path).map(identity).ok()
-}
-
 fn open_variable(name: &str, path: Option<&OsStr>) -> Result<File> {
     let path = path.ok_or_else(|| Error::temporary(format!("{name} is not set")))?;
     open(path.as_ref()).doing(format!("open {}", path.display()))
 }
 
-fn open_pair(certificate: &Path, key: &Path, trouble: &mut impl FnMut(Error)) -> Option<Pair> {
-    let certificate = open_if_there(certificate, trouble)?;
-    Some(Pair { certificate, key: open_if_there(key, trouble)? })
+/// What one look into CERTDIR has given.
+#[derive(Default)]
+struct Found {
+    pairs: Vec<Pair>,
+    troubles: Vec<Error>,
+    /// There was no certificate without its key, and no key without its certificate.
+    whole: bool,
 }
 
-fn open_if_there(path: &Path, trouble: &mut impl FnMut(Error)) -> Option<File> {
-    match open(path) {
-        Ok(file) => Some(file),
-        Err(error) => {
-            if !ABSENT.contains(&error.kind()) {
-                trouble(Error::unable(format!("open {}", path.display()), &error));
+fn open_all(candidates: &[(PathBuf, PathBuf)]) -> Found {
+    let mut found = Found { whole: true, ..Found::default() };
+    for (certificate, key) in candidates {
+        let mut open = |path: &Path| match open(path) {
+            Ok(file) => Some(file),
+            Err(error) if ABSENT.contains(&error.kind()) => None,
+            Err(error) => {
+                found.troubles.push(Error::unable(format!("open {}", path.display()), &error));
+                None
             }
-            None
+        };
+        match (open(certificate), open(key)) {
+            (Some(certificate), Some(key)) => found.pairs.push(Pair { certificate, key }),
+            (None, None) => {}
+            _ => found.whole = false,
         }
     }
+    found
 }
 
 /// A name fit to be part of a path: labels of a-z, 0-9, - and _, in small letters, one final dot off.
@@ -174,8 +193,6 @@ fn acme_sh(stem: &str) -> [(String, String); 2] {
 /// What a name that has no certificate gives; the last where a client asks for one of 253 bytes.
 const ABSENT: [io::ErrorKind; 3] =
     [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory, io::ErrorKind::InvalidFilename];
-/// As many renewals during one opening are none.
-const RENEWALS: usize = 10;
 /// RFC 1035 2.3.4, without the final dot.
 const NAME_LIMIT: usize = 253;
 /// RFC 1035 2.3.4.

@@ -26,6 +26,8 @@ pub struct Key {
     pub default: Pair,
     /// Where the files for a name can be asked for; none without CERTDIR.
     pub files: Option<OwnedFd>,
+    /// Whether net is told where the pair is of no use; otherwise there will be another key process.
+    pub last: bool,
 }
 
 /// Serves one handshake on the channel and returns the exit code: 0 where there was a key to use.
@@ -33,6 +35,7 @@ pub fn serve(key: Key, identity: &Identity, strict: bool, log: &mut Log) -> u8 {
     let pair = lock_in(&key, identity, strict).and_then(|()| KeyPair::read(key.default));
     let answer = match &pair {
         Ok(_) => ToNet::Ready,
+        Err(_) if !key.last => return UNUSABLE,
         Err(error) => {
             log.line(format_args!("tls key unusable: {error}"));
             ToNet::Unavailable
@@ -45,7 +48,8 @@ pub fn serve(key: Key, identity: &Identity, strict: bool, log: &mut Log) -> u8 {
             converse(&key.channel, session, log);
             0
         }
-        _ => UNAVAILABLE,
+        (Err(_), _) => UNUSABLE,
+        (Ok(_), Err(_)) => NOBODY_ASKS,
     }
 }
 
@@ -133,13 +137,19 @@ impl Session {
     /// Puts the pairs that are for this name in front of CERTFILE's: curves first, else as they were found.
     fn look_up(&mut self, name: &[u8], log: &mut Log) {
         let (Some(files), Some(name)) = (self.files.take(), host_name(name)) else { return };
-        let mut pairs = Vec::new();
-        for pair in ask_for_files(&files, &name) {
-            match KeyPair::read(pair) {
-                Ok(pair) if pair.is_for(&name) => pairs.push(pair),
-                Ok(_) => {}
-                Err(error) => log.line(format_args!("tls key for {name} unusable: {error}")),
+        let (mut pairs, mut troubles) = (Vec::new(), Vec::new());
+        // Where files do not belong together, a renewal may be under way.
+        while let Some(found) = ask_for_files(&files, &name) {
+            let (read, unread): (Vec<_>, Vec<_>) =
+                found.into_iter().map(KeyPair::read).partition(|pair| pair.is_ok());
+            pairs = read.into_iter().flatten().filter(|pair| pair.is_for(&name)).collect();
+            troubles = unread;
+            if troubles.is_empty() {
+                break;
             }
+        }
+        for error in troubles.into_iter().filter_map(Result::err) {
+            log.line(format_args!("tls key for {name} unusable: {error}"));
         }
         // A signature by RSA is twenty times the work.
         pairs.sort_by_key(|pair| pair.algorithm() == SignatureAlgorithm::RSA);
@@ -166,24 +176,32 @@ impl Session {
     }
 }
 
-/// Asks the monitor for the files of a name; what it does not answer properly is nothing.
-fn ask_for_files(files: &OwnedFd, name: &str) -> Vec<Pair> {
+/// Asks the monitor for the files of a name; none where it has no others than before, or does not answer properly.
+fn ask_for_files(files: &OwnedFd, name: &str) -> Option<Vec<Pair>> {
     let mut buffer = [0; 1];
     let deadline = Some(after(OPENING_TIME));
-    let answer = send_packet(files, name.as_bytes(), &[])
-        .and_then(|()| recv_packet(files, &mut buffer, deadline));
-    let Ok(Some((_, descriptors))) = answer else { return Vec::new() };
+    send_packet(files, name.as_bytes(), &[]).ok()?;
+    let (_one, descriptors) = recv_packet(files, &mut buffer, deadline).ok()??;
+    if buffer != *FILES {
+        return None;
+    }
     let mut descriptors = descriptors.into_iter().map(File::from);
     let next = || Some(Pair { certificate: descriptors.next()?, key: descriptors.next()? });
-    std::iter::from_fn(next).collect()
+    Some(std::iter::from_fn(next).collect())
 }
 
+/// What the monitor answers: the files come with it, certificates and keys by turns.
+pub const FILES: &[u8; 1] = b"f";
+/// What it answers where it has no others than before.
+pub const NOTHING_ELSE: &[u8; 1] = b"n";
+/// Exit code of a key process whose pair was of no use.
+pub const UNUSABLE: u8 = 1;
+/// Exit code of one that could not even say that it is there.
+const NOBODY_ASKS: u8 = 2;
 /// A handshake has 30 s (DESIGN 6.7); net ends first.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 /// Opening files takes no time, but on a dead disk.
 const OPENING_TIME: Duration = Duration::from_secs(5);
-/// Exit code of a key process that was of no use.
-const UNAVAILABLE: u8 = 1;
 /// The largest question: a list of schemes and a name.
 const QUESTION_LIMIT: usize = 1024;
 
@@ -309,7 +327,7 @@ mod tests {
             Fork::Child => {
                 drop(near);
                 let mut log = Log::new("key", 0, "");
-                let key = Key { channel: far, default: files, files: None };
+                let key = Key { channel: far, default: files, files: None, last: true };
                 exit_now(serve(key, &identity, false, &mut log));
             }
         };

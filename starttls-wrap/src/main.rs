@@ -17,6 +17,7 @@ mod middle;
 mod monitor;
 mod net;
 mod policy;
+mod renewal;
 mod replies;
 mod report;
 mod tls;

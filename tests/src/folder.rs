@@ -1,11 +1,12 @@
 //! The folder of one test: control files, a Maildir, certificates; removed unless the test failed.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 
 use crate::programs;
 
@@ -54,6 +55,15 @@ impl Folder {
     /// Writes the file `name`.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.path(name), content).unwrap_or_else(|error| panic!("write {name}: {error}"));
+    }
+
+    /// Makes files and folders look as if nobody had changed them for an hour.
+    pub fn age(&self, names: &[&str]) {
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        for name in names {
+            let file = File::open(self.path(name)).expect("open it");
+            file.set_modified(old).expect("set its time back");
+        }
     }
 
     /// Writes the executable script `name` and gives its path.
@@ -142,6 +152,16 @@ impl Folder {
         let chain = [fs::read(self.path(&pem)), fs::read(self.path("ca.pem"))];
         self.write(&pem, chain.map(|part| part.expect("a certificate")).concat());
         fs::set_permissions(self.path(&secret), Permissions::from_mode(0o600)).expect("chmod");
+    }
+
+    /// Makes a certificate for `host` and puts it and its key below `certs`, where an ACME client would.
+    pub fn issue(&self, host: &str, key: Key, certificate: &str, secret: &str) {
+        self.certificate("issued", key, &[host]);
+        for (from, to) in [("issued.pem", certificate), ("issued.key", secret)] {
+            let to = self.path("certs").join(to);
+            fs::create_dir_all(to.parent().expect("a folder")).expect("make the folder");
+            fs::rename(self.path(from), to).expect("put it there");
+        }
     }
 
     fn openssl(&self, args: &[&str], key: Key) {

@@ -85,6 +85,11 @@ impl Server {
         self.address
     }
 
+    /// The chain as it was written.
+    pub fn chain(&self) -> &str {
+        &self.chain
+    }
+
     /// A connected client that trusts the folder's CA.
     pub fn connect(&self) -> Client {
         Client::connect(self.address, &self.folder.path("ca.pem"))

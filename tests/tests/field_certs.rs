@@ -2,28 +2,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
 
 use chain_tests::folder::Key;
 use chain_tests::hello::{Answer, ClientHello, answer, counted, host_name};
-use chain_tests::server::Builder;
 use chain_tests::{CHAIN, Server};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-
-/// Puts a certificate for `host` where an ACME client would.
-fn issue(server: &Builder, host: &str, key: Key, certificate: &str, secret: &str) {
-    let folder = &server.folder;
-    folder.certificate("issued", key, &[host]);
-    for (from, to) in [("issued.pem", certificate), ("issued.key", secret)] {
-        let to = folder.path("certs").join(to);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::rename(folder.path(from), to).unwrap();
-    }
-}
 
 /// What a client that sends this name is shown: the subject of the certificate, or the number of the alert.
 fn shown(server: &Server, options: &[&str]) -> String {
@@ -46,20 +32,19 @@ fn shown(server: &Server, options: &[&str]) -> String {
 #[test]
 fn every_name_gets_its_certificate() {
     let server = Server::new(CHAIN);
-    issue(&server, "a.test", Key::P256, "a.test/fullchain.pem", "a.test/privkey.pem");
-    issue(&server, "*.b.test", Key::P256, "b.test/fullchain.pem", "b.test/privkey.pem");
-    issue(&server, "c.test", Key::P256, "c.test_ecc/fullchain.cer", "c.test_ecc/c.test.key");
-    issue(&server, "d.test", Key::P256, "d.test.crt", "d.test.key");
-    issue(&server, "*.e.test", Key::P256, "_.e.test.crt", "_.e.test.key");
-    issue(&server, "other.test", Key::P256, "f.test/fullchain.pem", "f.test/privkey.pem");
-    issue(
-        &server,
+    server.folder.issue("a.test", Key::P256, "a.test/fullchain.pem", "a.test/privkey.pem");
+    server.folder.issue("*.b.test", Key::P256, "b.test/fullchain.pem", "b.test/privkey.pem");
+    server.folder.issue("c.test", Key::P256, "c.test_ecc/fullchain.cer", "c.test_ecc/c.test.key");
+    server.folder.issue("d.test", Key::P256, "d.test.crt", "d.test.key");
+    server.folder.issue("*.e.test", Key::P256, "_.e.test.crt", "_.e.test.key");
+    server.folder.issue("other.test", Key::P256, "f.test/fullchain.pem", "f.test/privkey.pem");
+    server.folder.issue(
         "*.g.test",
         Key::P256,
         "*.g.test_ecc/fullchain.cer",
         "*.g.test_ecc/*.g.test.key",
     );
-    issue(&server, "x_y.h.test", Key::P256, "x_y.h.test.crt", "x_y.h.test.key");
+    server.folder.issue("x_y.h.test", Key::P256, "x_y.h.test.crt", "x_y.h.test.key");
     let certs = server.folder.text("certs");
     let server = server.env("CERTDIR", &certs).start();
     for (name, expected) in [
@@ -101,7 +86,7 @@ fn fifty_names_in_every_layout() {
     let server = Server::new(CHAIN);
     for name in &names {
         let [certificate, key] = LAYOUTS[0].1.map(|path| path.replace("NAME", name));
-        issue(&server, name, Key::P256, &certificate, &key);
+        server.folder.issue(name, Key::P256, &certificate, &key);
     }
     let certs = server.folder.path("certs");
     let server = server.env("CERTDIR", certs.to_str().unwrap()).start();
@@ -139,7 +124,7 @@ fn clients_of_both_kinds_get_the_certificate_that_they_can_check() {
         let server = Server::new(CHAIN);
         for (key, [certificate, secret]) in [(Key::P256, ecdsa), (Key::Rsa, rsa)] {
             let [certificate, secret] = [certificate, secret].map(|p| p.replace("NAME", "c.test"));
-            issue(&server, "c.test", key, &certificate, &secret);
+            server.folder.issue("c.test", key, &certificate, &secret);
         }
         let certs = server.folder.text("certs");
         let server = server.env("CERTDIR", &certs).start();
@@ -169,8 +154,8 @@ fn clients_of_both_kinds_get_the_certificate_that_they_can_check() {
 #[test]
 fn names_that_are_none() {
     let server = Server::new(CHAIN);
-    issue(&server, "a.test", Key::P256, "a.test/fullchain.pem", "a.test/privkey.pem");
-    issue(&server, "*.b.test", Key::P256, "_.b.test.crt", "_.b.test.key");
+    server.folder.issue("a.test", Key::P256, "a.test/fullchain.pem", "a.test/privkey.pem");
+    server.folder.issue("*.b.test", Key::P256, "_.b.test.crt", "_.b.test.key");
     let certs = server.folder.path("certs");
     let server = server.env("CERTDIR", certs.to_str().unwrap()).start();
     let default = Answer::Certificate(leaf(&server.folder.path("cert.pem")));
@@ -263,41 +248,3 @@ fn fingerprint(path: &Path) -> String {
 /// RFC 8446 6.2.
 const ILLEGAL_PARAMETER: u8 = 47;
 const DECODE_ERROR: u8 = 50;
-
-// "renewal by rename and by directory symlink under load loses no session".
-#[test]
-fn renewal_under_load_loses_no_session() {
-    let server = Server::new(CHAIN);
-    for version in VERSIONS {
-        let [certificate, key] = ["pem", "key"].map(|end| format!("{version}/mx.{end}"));
-        issue(&server, "mx.test", Key::P256, &certificate, &key);
-    }
-    let certs = server.folder.path("certs");
-    symlink(VERSIONS[0], certs.join("live")).unwrap();
-    let live = |name: &str| certs.join("live").join(name).to_str().unwrap().to_owned();
-    let server = server.env("CERTFILE", &live("mx.pem")).env("KEYFILE", &live("mx.key")).start();
-    thread::scope(|scope| {
-        let clients: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    for _ in 0..25 {
-                        let mut client = server.connect();
-                        client.reply();
-                        client.starttls();
-                        client.expect("QUIT", "221");
-                    }
-                })
-            })
-            .collect();
-        let mut versions = VERSIONS.iter().cycle();
-        while !clients.iter().all(thread::ScopedJoinHandle::is_finished) {
-            symlink(versions.next().unwrap(), certs.join("next")).unwrap();
-            fs::rename(certs.join("next"), certs.join("live")).unwrap();
-            thread::yield_now();
-        }
-    });
-    assert_eq!(server.log().matches("tls ok").count(), 100, "{}", server.log());
-}
-
-/// Enough that none is back before a session has opened both of its files.
-const VERSIONS: [&str; 5] = ["one", "two", "three", "four", "five"];
