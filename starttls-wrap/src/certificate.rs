@@ -14,6 +14,8 @@ pub struct Summary {
     pub names: Vec<String>,
     /// Whole days until it ends, below 0 once it has.
     pub days_left: i64,
+    /// Whether it should have been renewed by now: ACME clients do that when a third of its time is left.
+    pub ends_soon: bool,
     /// The day of its end, as YYYY-MM-DD.
     pub expires: String,
     /// Whether it is valid already.
@@ -32,11 +34,13 @@ impl Summary {
         let certificate = Certificate::from_der(der).ok()?;
         let body = certificate.tbs_certificate();
         let ends = body.validity().not_after.to_unix_duration();
+        let begins = body.validity().not_before.to_unix_duration();
         let key = body.subject_public_key_info().to_der().ok()?;
         let digest = ring::digest::digest(&ring::digest::SHA256, &key);
         Some(Summary {
             names: names(&certificate),
             days_left: days_between(now, ends),
+            ends_soon: left(now, ends) < ends.saturating_sub(begins).div_f32(4.0).min(SOON),
             expires: body
                 .validity()
                 .not_after
@@ -45,7 +49,7 @@ impl Summary {
                 .chars()
                 .take(10)
                 .collect(),
-            begun: UNIX_EPOCH.checked_add(body.validity().not_before.to_unix_duration())? <= now,
+            begun: UNIX_EPOCH.checked_add(begins)? <= now,
             key_digest: crate::environment::hex(digest.as_ref()),
             subject: body.subject().to_der().ok()?,
             issuer: body.issuer().to_der().ok()?,
@@ -57,10 +61,15 @@ fn names(certificate: &Certificate) -> Vec<String> {
     let extension = certificate.tbs_certificate().get_extension::<SubjectAltName>();
     let Ok(Some((_critical, names))) = extension else { return Vec::new() };
     let dns = |name: &GeneralName| match name {
-        GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+        GeneralName::DnsName(name) => Some(plumb::log::value(name.as_str().as_bytes(), 255)),
         _ => None,
     };
     names.0.iter().filter_map(dns).collect()
+}
+
+/// The time from now until `end` after 1970, or none.
+fn left(now: SystemTime, end: Duration) -> Duration {
+    end.saturating_sub(now.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Whole days from now until `end` after 1970, rounded down.
@@ -69,3 +78,6 @@ fn days_between(now: SystemTime, end: Duration) -> i64 {
     let now = seconds(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     seconds(end).saturating_sub(now).div_euclid(86_400)
 }
+
+/// Whoever renews by hand should do it now.
+const SOON: Duration = Duration::from_secs(14 * 86_400);

@@ -98,6 +98,15 @@ impl Paths {
     }
 }
 
+impl Paths {
+    /// Whether this certificate of CERTDIR is among those that are looked at for a name.
+    pub fn leads(&self, name: &str, certificate: &Path) -> bool {
+        let name = host_name(name.replace('*', "host").as_bytes());
+        let (Some(folder), Some(name)) = (&self.folder, name) else { return false };
+        candidates(Path::new(folder), &name).iter().any(|(found, _)| found == certificate)
+    }
+}
+
 /// The pair that a folder or a file in CERTDIR stands for.
 fn listed(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let name = path.file_name()?.to_str()?;

@@ -1,5 +1,6 @@
 //! `--check`: what would be served, and what is wrong with it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -43,32 +44,53 @@ impl Finding {
     }
 }
 
-/// Looks at every certificate that could be served.
-pub fn findings(paths: &Paths, now: SystemTime) -> Vec<Finding> {
-    let mut files = Vec::new();
-    match (&paths.certificate, &paths.key) {
-        (Some(certificate), Some(key)) => files.push((certificate.into(), key.into())),
-        _ => return vec![problem("CERTFILE is not set")],
-    }
-    let mut findings = Vec::new();
-    match paths.list() {
-        Ok(listed) => files.extend(listed),
-        Err(error) => findings.push(problem(&error.to_string())),
-    }
+/// Looks at every certificate that could be served; `needed` where nobody gets TLS without CERTFILE.
+pub fn findings(paths: &Paths, needed: bool, now: SystemTime) -> Vec<Finding> {
     let roots = roots();
-    findings.extend(files.into_iter().map(|(certificate, key)| {
+    let examined = |(certificate, key)| {
         let mut finding = Finding { certificate, key, ..Finding::default() };
         finding.examine(&roots, now);
         finding
-    }));
-    findings
+    };
+    let default = match (&paths.certificate, &paths.key) {
+        (Some(certificate), Some(key)) => vec![examined((certificate.into(), key.into()))],
+        _ if needed => vec![problem("CERTFILE is not set")],
+        _ => Vec::new(),
+    };
+    let mut by_name: Vec<Finding> = match paths.list() {
+        Ok(listed) => listed.into_iter().map(examined).collect(),
+        Err(error) => vec![problem(error.to_string())],
+    };
+    report_hidden_names(paths, &default, &mut by_name);
+    default.into_iter().chain(by_name).collect()
 }
 
-fn problem(what: &str) -> Finding {
-    Finding { problems: vec![what.to_owned()], ..Finding::default() }
+/// What is wrong, and with no certificate.
+pub fn problem(what: impl Into<String>) -> Finding {
+    Finding { problems: vec![what.into()], ..Finding::default() }
+}
+
+/// A certificate for several names lies under one of them, and nobody finds it by the others.
+fn report_hidden_names(paths: &Paths, default: &[Finding], by_name: &mut [Finding]) {
+    let default = default.iter().flat_map(Finding::names).cloned();
+    let found = by_name.iter().flat_map(|finding| {
+        finding.names().filter(|name| paths.leads(name, &finding.certificate)).cloned()
+    });
+    let served: HashSet<String> = default.chain(found).collect();
+    for finding in by_name {
+        let hidden: Vec<String> =
+            finding.names().filter(|name| !served.contains(*name)).cloned().collect();
+        finding.problems.extend(hidden.iter().map(|name| {
+            format!("a client that asks for {name} is not shown it: it lies under another name")
+        }));
+    }
 }
 
 impl Finding {
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.summary.iter().flat_map(|summary| &summary.names)
+    }
+
     fn examine(&mut self, roots: &[Vec<u8>], now: SystemTime) {
         self.examine_modes();
         match open(&self.certificate, &self.key).and_then(KeyPair::read) {
@@ -99,11 +121,20 @@ impl Finding {
             let mode = status.mode() & 0o777;
             self.problems.push(format!("the key has mode {mode:04o}, 0640 is the most it needs"));
         }
-        let folder = self.key.parent().and_then(|folder| fs::metadata(folder).ok());
-        if folder.is_some_and(|status| status.mode() & 0o1002 == 0o002) {
-            self.problems.push("anybody can replace files in the key's folder".to_owned());
+        if let Some(folder) = open_folder(&self.key) {
+            self.problems.push(format!("anybody can replace what lies in {}", folder.display()));
         }
     }
+}
+
+/// A folder on the way to this file, or to what its links lead to, where anybody can rename what is not his.
+fn open_folder(file: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(file).ok();
+    let folders = [Some(file), real.as_deref()];
+    let mut folders = folders.into_iter().flatten().flat_map(|path| path.ancestors().skip(1));
+    let is_open =
+        |folder: &&Path| fs::metadata(folder).is_ok_and(|status| status.mode() & 0o1002 == 0o002);
+    folders.find(is_open).map(Path::to_owned)
 }
 
 /// What is wrong with the certificate itself.
@@ -111,6 +142,8 @@ fn troubles(summary: &Summary) -> Vec<String> {
     let mut troubles = Vec::new();
     if summary.days_left < 0 {
         troubles.push(format!("expired on {}", summary.expires));
+    } else if summary.ends_soon {
+        troubles.push(format!("expires in {} days: was it not renewed?", summary.days_left));
     }
     if !summary.begun {
         troubles.push("not valid yet".to_owned());
@@ -145,7 +178,10 @@ fn broken_link(chain: &[Summary], roots: &[Vec<u8>]) -> Option<String> {
 
 /// The subjects of the roots that this machine knows.
 fn roots() -> Vec<Vec<u8>> {
-    let Ok(certificates) = CertificateDer::pem_file_iter(ROOTS) else { return Vec::new() };
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let known = || ROOTS.iter().map(PathBuf::from).find(|path| path.exists());
+    let Some(file) = named.or_else(known) else { return Vec::new() };
+    let Ok(certificates) = CertificateDer::pem_file_iter(file) else { return Vec::new() };
     let now = SystemTime::now();
     certificates.flatten().filter_map(|der| Some(Summary::of(&der, now)?.subject)).collect()
 }
@@ -156,5 +192,10 @@ fn open(certificate: &Path, key: &Path) -> plumb::Result<Pair> {
 }
 
 const INCOMPLETE: &str = "incomplete";
-/// Where Debian and most others keep them.
-const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where Debian, Alpine and Arch keep them, Fedora, openSUSE, and the BSDs.
+const ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];

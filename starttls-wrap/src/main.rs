@@ -82,9 +82,14 @@ fn serve(options: Options) -> Result<u8> {
 
 /// Reports on what a session would find; 1 if anything must be mended.
 fn check(options: &Options) -> Result<u8> {
-    let policy = Policy::from_environment(|name| var_os(name), options.immediate);
+    let policy = Policy::from_environment(|name| var_os(name), options.immediate)
+        .and_then(|policy| foreign_terminator(&policy).map(|()| policy));
+    let identities = ["TLS", "KEY"].map(|prefix| Identity::from_env(prefix, |name| var_os(name)));
+    let wrong = identities.into_iter().filter_map(Result::err);
+    let mut findings: Vec<_> = wrong.map(|error| check::problem(error.to_string())).collect();
+    let needed = policy.is_err() || policy.is_ok_and(|policy| policy.tls != policy::Tls::Denied);
     let paths = Paths::from_environment(|name| var_os(name));
-    let findings = check::findings(&paths, SystemTime::now());
+    findings.extend(check::findings(&paths, needed, SystemTime::now()));
     let text = if options.json { report::json } else { report::text }(&findings, &policy);
     io::stdout().write_all(text.as_bytes()).doing("write the report")?;
     Ok(u8::from(report::problems(&findings, &policy) > 0))
