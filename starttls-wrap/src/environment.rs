@@ -113,8 +113,9 @@ fn group(number: u16) -> &'static str {
     }
 }
 
-/// Read here and by nobody behind; and those of other terminators and of UCSPI-TLS.
-const OURS: [&str; 16] = [
+/// Read here and by nobody behind; those of other terminators and of UCSPI-TLS; and what makes a patched smtpd (sagredo's, qmail-ldap,
+/// indimail's) begin with TLS of its own or claim that there is some.
+const OURS: [&str; 20] = [
     "CERTFILE",
     "KEYFILE",
     "CERTDIR",
@@ -131,6 +132,10 @@ const OURS: [&str; 16] = [
     "SSLCTLFD",
     "SSLREADFD",
     "SSLWRITEFD",
+    "SMTPS",
+    "STARTTLS",
+    "SSLCERT",
+    "TLS_PROVIDER",
 ];
 /// OpenSSL's own, for programs that are TLS clients.
 const KEPT: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
@@ -143,7 +148,8 @@ mod tests {
     const OUTSIDE: &str = "PATH=/bin TCPREMOTEIP=192.0.2.1 CERTFILE=c KEYFILE=k CERTDIR=d CAFILE=a \
         TICKETKEYS=t TLS_UID=1 TLS_GID=1 KEY_UID=2 KEY_GID=2 FORCE_TLS=0 UCSPITLS=! SSL=0 \
         SSLCTLFD=3 SSLREADFD=4 SSLWRITEFD=5 SSL_CERT_FILE=f SSL_CERT_DIR=g SSL_CLIENT_S_DN=lie \
-        SSL_SESSION_ID=x RECORDIO_UID=3 REQUIRE_AUTH=0 ALLOW_INSECURE_AUTH=0 FORCETLS=1";
+        SSL_SESSION_ID=x RECORDIO_UID=3 REQUIRE_AUTH=0 ALLOW_INSECURE_AUTH=0 FORCETLS=1 \
+        SMTPS=1 STARTTLS= SSLCERT=s TLS_PROVIDER=p";
 
     fn seen(facts: Option<&Facts>) -> BTreeMap<String, String> {
         let mut variables: BTreeMap<String, String> = OUTSIDE

@@ -67,7 +67,9 @@ impl Policy {
         let ssl = on("SSL");
         let by_option = if immediate { "-i" } else { "SSL" };
         let (deny, force) = (on("DENY_TLS"), on("FORCE_TLS"));
-        let auth = variable("AUTH").is_none_or(|value| switch(Some(&value)));
+        // Unset and empty are the same, and here mean 1.
+        let auth = variable("AUTH").filter(|value| !value.is_empty());
+        let auth = auth.is_none_or(|value| switch(Some(&value)));
         let policy = Policy {
             tls: match (immediate || ssl, deny, force) {
                 (true, _, _) => Tls::Immediate,
@@ -216,6 +218,7 @@ mod tests {
             ("FORCE_TLS=1 DENY_TLS=0", false, None),
             ("REQUIRE_AUTH=0 AUTH=0 DENY_TLS=1", false, None),
             ("REQUIRE_AUTH=1 DENY_TLS= FORCE_TLS=0", false, None),
+            ("REQUIRE_AUTH=1 AUTH=", false, None),
         ] {
             let result = policy(settings, immediate);
             assert_eq!(result.err(), pair.map(|(a, b)| Contradiction(a, b)), "{settings}");

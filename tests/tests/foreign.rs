@@ -37,8 +37,8 @@ fn witnessed(server: &Server) -> Vec<Environment> {
     found.iter().map(|entry| lines(text(entry))).collect()
 }
 
-/// What administrators and other terminators may have left in the environment, and what must become of it.
-const LEFT: [(&str, &str); 10] = [
+/// What administrators, other terminators and patches may have left in the environment, and what must become of it.
+const LEFT: [(&str, &str); 14] = [
     ("SSL_PROTOCOL", "SSLv2"),
     ("SSL_CIPHER", "NULL"),
     ("SSL_CLIENT_S_DN", "CN=liar"),
@@ -49,11 +49,26 @@ const LEFT: [(&str, &str); 10] = [
     ("SSLWRITEFD", "9"),
     ("UCSPITLS", "!"),
     ("FORCETLS", "1"),
+    ("SMTPS", "1"),
+    ("STARTTLS", ""),
+    ("SSLCERT", "/liar"),
+    ("TLS_PROVIDER", "dotls, TLS Server=TLSv1.3"),
 ];
 
 /// The wrapper's own settings and those of other terminators: nobody behind it needs them.
-const OURS: [&str; 8] =
-    ["CERTFILE", "KEYFILE", "CERTDIR", "CAFILE", "TICKETKEYS", "TLS_UID", "UCSPITLS", "FORCE_TLS"];
+const OURS: [&str; 11] = [
+    "CERTFILE",
+    "KEYFILE",
+    "CERTDIR",
+    "CAFILE",
+    "TICKETKEYS",
+    "TLS_UID",
+    "UCSPITLS",
+    "FORCE_TLS",
+    "SMTPS",
+    "STARTTLS",
+    "TLS_PROVIDER",
+];
 
 fn check_common(environment: &Environment, client: &Client) {
     for name in OURS {
@@ -92,6 +107,7 @@ fn the_environment_tells_the_truth_before_and_after_the_handshake() {
     let [before] = &witnessed(&server)[..] else { panic!("not one program") };
     check_common(before, &client);
     assert_eq!(tls_names(before), ["SSL_CERT_FILE"]);
+    assert!(!before.contains_key("SSLCERT"));
     assert!(!before.contains_key("ALLOW_INSECURE_AUTH"));
 
     client.starttls();
