@@ -67,7 +67,12 @@ impl Report {
         if let Some(program) = &settings.recipients.check {
             self.say("asks", format!("{} (RCPTCHECK)", program.display()));
         }
-        self.say("refuses", format!("{} senders of badmailfrom", rules.bad_senders.len()));
+        let patterns = rules.bad_senders.iter().filter(|line| is_pattern(line)).count();
+        let senders = rules.bad_senders.len().saturating_sub(patterns);
+        self.say("refuses", format!("{senders} senders of badmailfrom"));
+        if patterns > 0 {
+            self.say("not used", format!("{patterns} lines of badmailfrom: they are patterns"));
+        }
         let size = match rules.databytes {
             0 => "any".to_owned(),
             bytes => format!("at most {bytes} bytes"),
@@ -85,15 +90,19 @@ impl Report {
 
     /// Names what patches of qmail-smtpd read and this program does not.
     fn ignored(&mut self, variables: impl Iterator<Item = OsString>) {
-        let files = IGNORED_FILES.iter().filter(|name| Path::new("control").join(name).exists());
-        let files: Vec<&str> = files.copied().collect();
+        let place = |name: &&str| match name.contains('/') {
+            true => (*name).to_owned(),
+            false => format!("control/{name}"),
+        };
+        let files = IGNORED_FILES.iter().map(place).filter(|path| Path::new(path).exists());
+        let files: Vec<String> = files.collect();
         let mut names: Vec<String> = variables
             .filter_map(|name| name.into_string().ok())
             .filter(|name| is_ignored(name))
             .collect();
         names.sort();
         if !files.is_empty() {
-            self.say("not read", format!("control/{}", files.join(" control/")));
+            self.say("not read", files.join(" "));
         }
         if !names.is_empty() {
             self.say("not used", names.join(" "));
@@ -131,12 +140,20 @@ fn is_program(queue: &OsStr) -> bool {
     found(&PathBuf::from(queue))
 }
 
+/// Whether this is a line for a patch that takes regular expressions: here it could be no sender.
+fn is_pattern(line: &[u8]) -> bool {
+    line.starts_with(b"!")
+        || !line.contains(&b'@')
+        || line.iter().any(|b| b"*[]^$|()\\".contains(b))
+}
+
 fn is_ignored(name: &str) -> bool {
-    IGNORED_VARIABLES.contains(&name) || name.starts_with("CHKUSER_")
+    IGNORED_VARIABLES.contains(&name)
+        || IGNORED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Of chkuser, validrcptto, SPF, DNSBL, TLS and AUTH patches, s/qmail and sagredo's qmail.
-const IGNORED_FILES: [&str; 29] = [
+const IGNORED_FILES: [&str; 36] = [
     "authservid",
     "badhelo",
     "badhelonorelay",
@@ -148,6 +165,9 @@ const IGNORED_FILES: [&str; 29] = [
     "brtlimit",
     "clientca.pem",
     "clientcrl.pem",
+    "dh1024.pem",
+    "dh2048.pem",
+    "dh512.pem",
     "dnsblfailclosed",
     "dnsbllist",
     "maxrcpt",
@@ -156,6 +176,8 @@ const IGNORED_FILES: [&str; 29] = [
     "recipients.cdb",
     "rejectnullsenders",
     "rejectrelaytest",
+    "rsa2048.pem",
+    "rsa512.pem",
     "servercert.pem",
     "servercerts",
     "smtpplugins",
@@ -164,12 +186,17 @@ const IGNORED_FILES: [&str; 29] = [
     "spfguess",
     "spfrules",
     "taps",
+    "tlsclients",
     "tlsserverciphers",
     "validrcptto",
+    "users/authuser",
 ];
 
-/// The same patches' switches and settings.
-const IGNORED_VARIABLES: [&str; 41] = [
+/// Of chkuser, jms1's settings for whoever has logged in, and switches that turn off what is not here.
+const IGNORED_PREFIXES: [&str; 4] = ["AUTH_SET_", "AUTH_UNSET_", "CHKUSER_", "DISABLE_"];
+
+/// The same patches' switches and settings, and indimail's.
+const IGNORED_VARIABLES: [&str; 43] = [
     "ALLOW_BARELF",
     "ALLOW_CRAM",
     "BADLOADERTYPE",
@@ -177,8 +204,6 @@ const IGNORED_VARIABLES: [&str; 41] = [
     "BASE64",
     "BRTLIMIT",
     "DELIVERTO",
-    "DISABLE_BADMAILFROM",
-    "DISABLE_MAXRCPT",
     "DNSBLFAILCLOSED",
     "DNSBLLIST",
     "DNSBLSKIP",
@@ -195,15 +220,19 @@ const IGNORED_VARIABLES: [&str; 41] = [
     "MFDNSCHECK",
     "MOREVALIDRCPTTO_CDB",
     "NOBADHELO",
+    "OLD_CLIENT",
     "QHPSI",
     "QMAILSMTPD_HELP_VERSION",
+    "RBLSMTPD",
     "REJECTNULLSENDERS",
     "RELAYREJ",
+    "SECURE_AUTH",
     "SMTPD_GREETDELAY",
     "SMTPGREETING",
     "SMTPS",
     "SPF",
     "SPFBEHAVIOR",
+    "STARTTLS",
     "TARPITCOUNT",
     "TARPITDELAY",
     "TLSCIPHERS",

@@ -74,3 +74,64 @@ fn names_what_must_be_mended() {
     assert!(text.contains("FORCE_TLS") && text.contains("DENY_TLS"), "{text}");
     assert_eq!(code, Some(1));
 }
+
+/// What qmail-smtpd's patches (netqmail's TLS, chkuser, jms1's, sagredo's, qregex, s/qmail) and indimail read below QMAILHOME.
+const FILES: &str = "authservid badhelo badhelonorelay badloadertypes badmailfromnorelay badmimetypes badrcptto badrcpttonorelay brtlimit \
+    clientca.pem clientcrl.pem dh1024.pem dh2048.pem dh512.pem dnsblfailclosed dnsbllist maxrcpt morevalidrcptto.cdb recipients recipients.cdb \
+    rejectnullsenders rejectrelaytest rsa2048.pem rsa512.pem servercert.pem servercerts smtpplugins spfbehavior spfexp spfguess spfrules taps \
+    tlsclients tlsserverciphers validrcptto";
+
+/// What they read in the environment, a few of those with a common prefix among them.
+const VARIABLES: &str = "ALLOW_BARELF ALLOW_CRAM AUTH_SET_DATABYTES AUTH_UNSET_SPFBEHAVIOR BADLOADERTYPE BADMIMETYPE BASE64 BRTLIMIT \
+    CHKUSER_RCPTLIMIT CHKUSER_START DELIVERTO DISABLE_BADMAILFROM DISABLE_HELP DISABLE_MAXRCPT DISABLE_VRFY DNSBLFAILCLOSED DNSBLLIST \
+    DNSBLSKIP DROP_PRE_GREET ERROR_FD FORCEAUTHMAILFROM GREETDELAY HELOCHECK LOCALMFCHECK LOGREGEX MAXRCPT MAXRECIPIENTS MFCHECK MFDNSCHECK \
+    MOREVALIDRCPTTO_CDB NOBADHELO OLD_CLIENT QHPSI QMAILSMTPD_HELP_VERSION RBLSMTPD REJECTNULLSENDERS RELAYREJ SECURE_AUTH SMTPD_GREETDELAY \
+    SMTPGREETING SMTPS SPF SPFBEHAVIOR STARTTLS TARPITCOUNT TARPITDELAY TLSCIPHERS TLS_PROVIDER VALIDRCPTTO VALIDRCPTTO_LIMIT VALIDRCPTTO_LOG";
+
+// "names the files and variables of known patches that it ignores (badrcptto, SPFBEHAVIOR, BRTLIMIT ...)": every one that is known.
+#[test]
+fn every_file_and_variable_of_known_patches_is_named() {
+    let files: Vec<&str> = FILES.split_whitespace().collect();
+    let content: Vec<(&str, &str)> = files
+        .iter()
+        .map(|name| (*name, "x\n"))
+        .chain([("me", "mx\n"), ("rcpthosts", "")])
+        .collect();
+    let home = home(&content);
+    fs::create_dir(home.join("users")).unwrap();
+    fs::write(home.join("users/authuser"), "").unwrap();
+    let variables: Vec<(&str, &str)> =
+        VARIABLES.split_whitespace().map(|name| (name, "0")).collect();
+    let read =
+        [("QMAILQUEUE", "/bin/true"), ("DATABYTES", "1"), ("FORCETLS", "1"), ("DENY_TLS", "0")];
+    let (text, code) = check(&home, &[&variables[..], &read].concat());
+    let named = |what: &str| -> Vec<String> {
+        let line = text.lines().find_map(|line| line.strip_prefix(what));
+        line.unwrap_or_else(|| panic!("{what}: {text}"))
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut expected: Vec<String> = files.iter().map(|name| format!("control/{name}")).collect();
+    expected.push("users/authuser".to_owned());
+    assert_eq!(named("not read"), expected);
+    assert_eq!(named("not used"), VARIABLES.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(code, Some(0), "{text}");
+}
+
+// qmail knows addresses and @domains; qregex's patterns would silently refuse nobody.
+#[test]
+fn patterns_in_badmailfrom_are_told_from_senders() {
+    let senders = "a@b.test\n@c.test\n# comment\n.*@spam\\.test$\n!good@b.test\nnobody\n";
+    let home = home(&[("me", "mx\n"), ("badmailfrom", senders), ("rcpthosts", "mx\n")]);
+    let (text, _) = check(&home, &[("QMAILQUEUE", "/bin/true")]);
+    assert!(text.contains("refuses     2 senders of badmailfrom\n"), "{text}");
+    assert!(text.contains("not used    3 lines of badmailfrom: they are patterns\n"), "{text}");
+}
+
+// Wrong usage is 100, as in every program of the chain.
+#[test]
+fn check_takes_no_arguments() {
+    let output = Command::new(env!("CARGO_BIN_EXE_smtpd")).args(["--check", "x"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(100), "{}", output.stderr.escape_ascii());
+}
