@@ -106,5 +106,8 @@ mod tests {
             [("SSL_PROTOCOL".into(), "TLSv1.3".into()), ("SSL_CIPHER".into(), "A=B".into()),]
         );
         assert_eq!(variables(b"\0\0"), []);
+        // s/qmail, aQmail and acceptutils saw only what ended in the first half.
+        assert_eq!(variables(b"SSL_PROTOCOL=TLSv1.3\0\0").len(), 1);
+        assert_eq!(variables(b"SSL_A=a\0SSL_B=b\0SSL_C=c\0SSL_D=d\0SSL_E=e\0\0").len(), 5);
     }
 }
