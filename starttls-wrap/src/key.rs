@@ -134,7 +134,7 @@ impl Session {
         }
     }
 
-    /// Puts the pairs that are for this name in front of CERTFILE's: curves first, else as they were found.
+    /// Puts the pairs that are for this name in front of CERTFILE's: in their time first, then curves, else as they were found.
     fn look_up(&mut self, name: &[u8], log: &mut Log) {
         let (Some(files), Some(name)) = (self.files.take(), host_name(name)) else { return };
         let (mut pairs, mut troubles) = (Vec::new(), Vec::new());
@@ -151,8 +151,9 @@ impl Session {
         for error in troubles.into_iter().filter_map(Result::err) {
             log.line(format_args!("tls key for {name} unusable: {error}"));
         }
-        // A signature by RSA is twenty times the work.
-        pairs.sort_by_key(|pair| pair.algorithm() == SignatureAlgorithm::RSA);
+        // ACME clients leave the folders that are not renewed any more; a signature by RSA is twenty times the work.
+        let by_rsa = |pair: &KeyPair| pair.algorithm() == SignatureAlgorithm::RSA;
+        pairs.sort_by_key(|pair| (!pair.is_in_time(), by_rsa(pair)));
         pairs.append(&mut self.pairs);
         self.pairs = pairs;
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::time::SystemTime;
 
 use plumb::{Doing, Error, Result};
 use rustls::pki_types::pem::PemObject;
@@ -11,6 +12,7 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 use webpki::EndEntityCert;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::certificate::Summary;
 use crate::certs::Pair;
 use crate::channel::{CHAIN_LIMIT, MESSAGE_LIMIT};
 use crate::tls::provider;
@@ -71,6 +73,13 @@ impl KeyPair {
         let name = ServerName::try_from(name).ok();
         leaf.zip(name)
             .is_some_and(|(leaf, name)| leaf.verify_is_valid_for_subject_name(&name).is_ok())
+    }
+
+    /// Whether the certificate has begun and not ended.
+    pub fn is_in_time(&self) -> bool {
+        let leaf = self.certified.cert.first();
+        let summary = leaf.and_then(|der| Summary::of(der, SystemTime::now()));
+        summary.is_some_and(|summary| summary.begun && summary.days_left >= 0)
     }
 
     /// What kind of key it is.

@@ -21,15 +21,18 @@ pub struct ClientHello {
     pub server_name: Option<Vec<u8>>,
     /// The signature schemes (RFC 8446 4.2.3).
     pub schemes: Vec<u16>,
-    /// Whether TLS 1.3 is offered.
+    /// Whether TLS 1.3 is offered, and no TLS 1.2.
     pub tls_1_3: bool,
+    /// The one key share of TLS 1.3: its group (RFC 8446 4.2.7) and its bytes.
+    pub share: (u16, Vec<u8>),
 }
 
 impl ClientHello {
     /// TLS 1.2 with every scheme that a server's certificate may need, and this name.
     pub fn asking_for(name: &[u8]) -> ClientHello {
         let schemes = vec![0x0403, 0x0503, 0x0807, 0x0804, 0x0805, 0x0401];
-        ClientHello { server_name: Some(host_name(name)), schemes, tls_1_3: false }
+        let share = (X25519, vec![9; 32]);
+        ClientHello { server_name: Some(host_name(name)), schemes, tls_1_3: false, share }
     }
 
     /// The record to be sent.
@@ -43,12 +46,13 @@ impl ClientHello {
             extension(0, content);
         }
         let schemes: Vec<u8> = self.schemes.iter().flat_map(|n| n.to_be_bytes()).collect();
-        extension(10, &counted(&X25519));
+        let group = self.share.0.to_be_bytes();
+        extension(10, &counted(&group));
         extension(11, &[1, 0]);
         extension(13, &counted(&schemes));
         if self.tls_1_3 {
             extension(43, &[2, 3, 4]);
-            extension(51, &counted(&[&X25519[..], &counted(&[9; 32])].concat()));
+            extension(51, &counted(&[&group[..], &counted(&self.share.1)].concat()));
         }
         let suites: &[u8] = if self.tls_1_3 { &[0x13, 0x01] } else { &[0xc0, 0x2b, 0xc0, 0x2f] };
         let parts = [&[3, 3][..], &[7; 32], &[0], &counted(suites), &[1, 0], &counted(&extensions)];
@@ -108,4 +112,6 @@ pub fn counted(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// RFC 8446 4.2.7.
-const X25519: [u8; 2] = [0, 29];
+pub const X25519: u16 = 29;
+/// draft-ietf-tls-ecdhe-mlkem 6.
+pub const X25519_MLKEM_768: u16 = 0x11ec;

@@ -149,6 +149,36 @@ fn clients_of_both_kinds_get_the_certificate_that_they_can_check() {
     }
 }
 
+// What was issued before the kind of key was changed, or under certbot's first name, lies there for ever.
+#[test]
+fn a_certificate_that_has_expired_is_the_last_choice() {
+    let server = Server::new(CHAIN);
+    let [old, new] =
+        [LAYOUTS[1].1, LAYOUTS[2].1].map(|place| place.map(|p| p.replace("NAME", "c.test")));
+    server.folder.issue("c.test", Key::P256, &old[0], &old[1]);
+    server.folder.issue("c.test", Key::Rsa, &new[0], &new[1]);
+    let certs = server.folder.path("certs");
+    let reissued = certs.join("reissued.pem");
+    let expire = |certificate: &str, key: &str| {
+        let path = certs.join(certificate);
+        let mut openssl = Command::new("openssl");
+        let openssl = openssl.args(["x509", "-days", "-1", "-in"]).arg(&path).arg("-signkey");
+        let ended = openssl.arg(certs.join(key)).arg("-out").arg(&reissued).output().unwrap();
+        assert!(ended.status.success(), "{}", ended.stderr.escape_ascii());
+        fs::rename(&reissued, path).unwrap();
+    };
+    expire(&old[0], &old[1]);
+    let server = server.env("CERTDIR", certs.to_str().unwrap()).start();
+    let shown = || match answered(&server, &ClientHello::asking_for(b"c.test")) {
+        Answer::Certificate(der) => der,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(shown(), leaf(&certs.join(&new[0])));
+    // Where all have, it is still the one for the name, and the first again.
+    expire(&new[0], &new[1]);
+    assert_eq!(shown(), leaf(&certs.join(&old[0])));
+}
+
 // RFC 6066 3: "Literal IPv4 and IPv6 addresses are not permitted in HostName"; what they and names that nobody could have get is in
 // starttls-wrap.8 under CAVEATS. The TLS library ends the handshake where the name breaks the grammar of host names.
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use chain_tests::hello::{Answer, ClientHello, X25519, X25519_MLKEM_768, answer};
 use chain_tests::{CHAIN, Server, peers, programs, until};
 
 /// Runs a command that cannot hang the test, and gives all it said.
@@ -158,6 +159,39 @@ fn the_hybrid_group_with_openssl_3_5_and_x25519_with_an_older_one() {
     let Some(libraries) = peers::openssl_3_5() else { return };
     deliver(Some(libraries));
     server.logged(" group=X25519MLKEM768 ");
+}
+
+// FIPS 203 7.2: the encapsulation key's length and coefficients are checked. RFC 7748 6.1: so is an all-zero shared secret. RFC 8446 4.2.8:
+// illegal_parameter.
+#[test]
+fn key_shares_that_are_none_get_the_alert_illegal_parameter() {
+    let server = Server::new(CHAIN).start();
+    let hybrid = |lattice: &[u8], curve: &[u8]| (X25519_MLKEM_768, [lattice, curve].concat());
+    let refused = Answer::Alert(47);
+    for (share, expected) in [
+        (hybrid(&[0; 1184], &[9; 32]), Answer::Accepted),
+        (hybrid(&[0; 1184], &[0; 32]), refused.clone()),
+        // Coefficients above the modulus 3329.
+        (hybrid(&[0xff; 1184], &[9; 32]), refused.clone()),
+        (hybrid(&[0; 1183], &[9; 32]), refused.clone()),
+        (hybrid(&[0; 1185], &[9; 32]), refused.clone()),
+        (hybrid(&[], &[9; 32]), refused.clone()),
+        (hybrid(&[], &[9]), refused.clone()),
+        ((X25519, vec![9; 32]), Answer::Accepted),
+        ((X25519, vec![0; 32]), refused.clone()),
+        ((X25519, vec![9; 31]), refused.clone()),
+        ((X25519, vec![9; 33]), refused),
+    ] {
+        let told = format!("{:x} {} {}", share.0, share.1.len(), share.1[0]);
+        let hello = ClientHello { tls_1_3: true, share, ..ClientHello::asking_for(b"mx.test") };
+        let mut client = server.connect();
+        client.reply();
+        client.expect("STARTTLS", "220");
+        client.stream().write_all(&hello.bytes()).unwrap();
+        assert_eq!(answer(client.stream()), expected, "{told}");
+    }
+    server.idle();
+    assert!(!server.log().contains("killed"), "{}", server.log());
 }
 
 // "abrupt closes at every step of the handshake leave nothing behind"
