@@ -42,3 +42,5 @@ pub const AUTH_FIRST: &[u8] = b"530 5.7.0 Authentication required\r\n";
 pub const AUTH_NEEDS_TLS: &[u8] = b"538 5.7.11 auth not available without TLS\r\n";
 /// Some smtpd would have ended the message somewhere else.
 pub const AMBIGUOUS_END: &[u8] = b"550 5.5.2 ambiguous end of data\r\n";
+/// REQUIRETLS, which was not offered, where it cannot be kept (RFC 8689 2, RFC 5321 4.1.1.11).
+pub const REQUIRETLS_IN_CLEAR: &[u8] = b"555 5.5.4 REQUIRETLS needs TLS\r\n";

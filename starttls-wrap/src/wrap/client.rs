@@ -70,6 +70,9 @@ impl Wrap {
                 self.dialogue.own(refusal);
             }
             (Verb::StartTls, None) => self.starttls(command.args),
+            (Verb::Mail, None) if !self.progress.tls && has_requiretls(command.args) => {
+                self.dialogue.own(replies::REQUIRETLS_IN_CLEAR);
+            }
             (Verb::Other, None) if self.auth_refused => self.dialogue.own(replies::UNRECOGNISED),
             (verb, None) => {
                 self.in_transaction |= verb == Verb::Mail;
@@ -129,4 +132,10 @@ impl Wrap {
 fn pass_line(line: &[u8], out: &mut Outbox) {
     out.server.extend_from_slice(line);
     out.server.extend_from_slice(b"\r\n");
+}
+
+/// Whether MAIL asks for TLS all the way (RFC 8689 4), behind its path.
+fn has_requiretls(args: &[u8]) -> bool {
+    let parameters = args.rsplit(|&byte| byte == b'>').next().unwrap_or_default();
+    parameters.split(u8::is_ascii_whitespace).any(|one| one.eq_ignore_ascii_case(b"REQUIRETLS"))
 }

@@ -129,6 +129,32 @@ fn starttls_is_answered_here() {
     );
 }
 
+// RFC 8689 2: only inside TLS; a program that offers it in clear does not get it, offered or not.
+#[test]
+fn requiretls_is_inside_tls_only() {
+    clear(
+        &[],
+        r"
+        P> 220 mx
+        C< 220 mx
+        C> EHLO x
+        P< EHLO x
+        P> 250-mx\r\n250 REQUIRETLS
+        C< 250-mx\r\n250 STARTTLS
+        C> MAIL FROM:<a@b> SIZE=1 RequireTLS\r\nMAIL FROM:<requiretls@b> SIZE=1\r\nMAIL FROM:<> XREQUIRETLS
+        C< 555 5.5.4 REQUIRETLS needs TLS
+        P< MAIL FROM:<requiretls@b> SIZE=1\r\nMAIL FROM:<> XREQUIRETLS
+        on",
+    );
+    inside(
+        &[],
+        r"
+        P> 220 mx
+        C> MAIL FROM:<a@b> REQUIRETLS
+        P< MAIL FROM:<a@b> REQUIRETLS",
+    );
+}
+
 // CVE-2011-0411: what follows STARTTLS is neither run nor handed to TLS.
 #[test]
 fn nothing_behind_starttls_goes_on() {
