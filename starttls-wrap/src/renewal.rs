@@ -33,7 +33,9 @@ impl Renewal {
 fn changed_lately(file: &Path, now: SystemTime) -> bool {
     let is_new = |status: io::Result<Metadata>| {
         let changed = status.and_then(|status| status.modified());
-        changed.is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age <= RENEWAL_TIME))
+        // A file server's clock may be ahead.
+        let age = |time| now.duration_since(time).unwrap_or_else(|ahead| ahead.duration());
+        changed.is_ok_and(|time| age(time) <= RENEWAL_TIME)
     };
     let is_new_link = |path: &Path| {
         let status = fs::symlink_metadata(path);
@@ -57,9 +59,12 @@ mod tests {
     use std::fs::File;
     use std::os::unix::fs::symlink;
 
+    fn set(path: &Path, time: Option<SystemTime>) {
+        File::open(path).unwrap().set_modified(time.unwrap()).unwrap();
+    }
+
     fn set_back(path: &Path) {
-        let old = SystemTime::now().checked_sub(Duration::from_secs(3600)).unwrap();
-        File::open(path).unwrap().set_modified(old).unwrap();
+        set(path, SystemTime::now().checked_sub(Duration::from_secs(3600)));
     }
 
     // Nobody waits for a pair that has been wrong for long; a rename, a new link and a new content are all seen.
@@ -77,6 +82,9 @@ mod tests {
         set_back(&one);
         assert!(!looks("one/mx.pem"));
         assert!(!looks("one/missing") && !looks("nowhere/missing"));
+        set(&one.join("mx.pem"), SystemTime::now().checked_add(Duration::from_secs(5)));
+        assert!(looks("one/mx.pem"), "a clock that is ahead");
+        set_back(&one.join("mx.pem"));
         symlink("one", base.join("live")).unwrap();
         assert!(looks("live/mx.pem") && !looks("one/mx.pem"));
         fs::rename(one.join("mx.pem"), one.join("renamed")).unwrap();
