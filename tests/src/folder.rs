@@ -154,6 +154,22 @@ impl Folder {
         fs::set_permissions(self.path(&secret), Permissions::from_mode(0o600)).expect("chmod");
     }
 
+    /// Makes `dated.pem` and `dated.key`, for NAME and valid between these two times, in date(1)'s words.
+    pub fn dated(&self, from: &str, to: &str) {
+        self.write("ca.cnf", CA);
+        let script = format!(
+            "rm -f index serial; : >index; echo 4711 >serial; umask 077
+             day() {{ date -u -d \"$1\" +%Y%m%d%H%M%SZ; }}
+             openssl req -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN={NAME} -keyout dated.key -out dated.csr
+             openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -extensions x -notext \\
+               -startdate $(day '{from}') -enddate $(day '{to}') -in dated.csr -out leaf.pem
+             cat leaf.pem ca.pem >dated.pem"
+        );
+        let mut sh = Command::new("sh");
+        let output = sh.args(["-euc", &script]).current_dir(&self.path).output().expect("sh");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Makes a certificate for `host` and puts it and its key below `certs`, where an ACME client would.
     pub fn issue(&self, host: &str, key: Key, certificate: &str, secret: &str) {
         self.certificate("issued", key, &[host]);
@@ -196,6 +212,10 @@ impl Drop for Folder {
         }
     }
 }
+
+/// What openssl-ca(1) needs to know.
+const CA: &str = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\npolicy=p\ndefault_md=sha256\n\
+    [p]\ncommonName=supplied\n[x]\nsubjectAltName=DNS:mx.test\n";
 
 /// The kind of a certificate's key.
 #[derive(Clone, Copy, Debug)]

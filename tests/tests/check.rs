@@ -122,27 +122,6 @@ fn tlsa_records_are_what_openssl_computes() {
     }
 }
 
-/// Makes `dated.pem` and `dated.key`, valid between these two times (YYYYMMDDHHMMSSZ, or what date(1) makes of them).
-fn dated(folder: &Folder, from: &str, to: &str) {
-    folder.write(
-        "ca.cnf",
-        "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\npolicy=p\ndefault_md=sha256\n[p]\ncommonName=supplied\n\
-         [x]\nsubjectAltName=DNS:mx.test\n",
-    );
-    shell(
-        folder,
-        &format!(
-            "rm -f index serial; : >index; echo 4711 >serial
-             day() {{ date -u -d \"$1\" +%Y%m%d%H%M%SZ; }}
-             umask 077
-             openssl req -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=mx.test -keyout dated.key -out dated.csr
-             openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -extensions x -notext \
-               -startdate $(day '{from}') -enddate $(day '{to}') -in dated.csr -out leaf.pem
-             cat leaf.pem ca.pem >dated.pem"
-        ),
-    );
-}
-
 #[test]
 fn certificates_out_of_their_time() {
     let folder = place();
@@ -156,7 +135,7 @@ fn certificates_out_of_their_time() {
         ("3 days ago", "3 days", None),
         ("5 days ago", "12 hours", Some("expires in 0 days: was it not renewed?")),
     ] {
-        dated(&folder, from, to);
+        folder.dated(from, to);
         let found = problems(&folder, settings);
         assert_eq!(found.len(), usize::from(expected.is_some()), "{from} to {to}: {found:?}");
         let told = expected.is_none_or(|words| found[0].starts_with(words));
