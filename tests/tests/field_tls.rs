@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use chain_tests::folder::Key;
 use chain_tests::hello::{Answer, ClientHello, X25519, X25519_MLKEM_768, answer};
 use chain_tests::{CHAIN, Server, peers, programs, until};
 
@@ -159,6 +160,28 @@ fn the_hybrid_group_with_openssl_3_5_and_x25519_with_an_older_one() {
     let Some(libraries) = peers::openssl_3_5() else { return };
     deliver(Some(libraries));
     server.logged(" group=X25519MLKEM768 ");
+}
+
+// RFC 8446 4.1.4: a client whose first key share is for a group that nobody here knows is asked for another; its certificate is chosen
+// twice, and its name looked up once.
+#[test]
+fn a_hello_retry() {
+    let server = Server::new(CHAIN);
+    server.folder.issue("mx.test", Key::P256, "mx.test.crt", "mx.test.key");
+    server.folder.issue("mx.test", Key::Rsa, "mx.test/fullchain.pem", "mx.test/privkey.pem");
+    let certs = server.folder.text("certs");
+    let server = server.env("CERTDIR", &certs).start();
+    for (groups, sigalgs) in [
+        ("X448:X25519", "ECDSA+SHA256:RSA-PSS+SHA256"),
+        ("X448:P-256", "ECDSA+SHA256"),
+        ("X448:P-384", "RSA-PSS+SHA256"),
+    ] {
+        let options = ["-tls1_3", "-groups", groups, "-sigalgs", sigalgs, "-msg"];
+        let heard = said(&mut openssl(&server, &options));
+        assert_eq!(heard.matches(", ClientHello").count(), 2, "{heard}");
+        assert!(heard.contains("Verify return code: 0 (ok)"), "{heard}");
+    }
+    assert_eq!(server.log().matches("tls ok ").count(), 3, "{}", server.log());
 }
 
 // FIPS 203 7.2: the encapsulation key's length and coefficients are checked. RFC 7748 6.1: so is an all-zero shared secret. RFC 8446 4.2.8:
