@@ -98,8 +98,12 @@ fn the_key_is_in_no_process_but_its_own() {
         };
         let mut client = server.connect();
         client.reply();
-        assert!(nowhere_else("in clear").key.is_none());
+        let clear = nowhere_else("in clear");
+        assert!(clear.key.is_none());
         client.expect("STARTTLS", "220");
+        // Nobody can look into a process that is just ending.
+        let first = clear.program().pid;
+        until("the end of the first program", || session::gone(first).then_some(()));
         let key = nowhere_else("before the handshake").key().clone();
         assert!(!secrets.remembered(&key).is_empty(), "the needles are wrong");
         let tls = half_a_handshake(&mut client);
@@ -148,6 +152,35 @@ fn every_process_holds_what_the_table_says() {
     assert_ne!(inside.program().pid, clear.program().pid);
     assert_eq!((inside.monitor.pid, inside.net.pid), (clear.monitor.pid, clear.net.pid));
     assert_eq!(inside.key, None);
+}
+
+// The same table: with CERTDIR key has a channel of its own to the monitor, until it has been given the files of a name.
+#[test]
+fn with_certdir_key_can_ask_for_files_once() {
+    if !needs_root() {
+        return;
+    }
+    let server = Server::new(CHAIN);
+    server.folder.issue("mx.test", Key::P256, "mx.test.crt", "mx.test.key");
+    let certs = server.folder.text("certs");
+    let server = server.env("CERTDIR", &certs).start();
+    let mut client = server.connect();
+    client.reply();
+    client.expect("STARTTLS", "220");
+    let before = Session::of(&server);
+    assert_eq!(
+        holds(&before.monitor),
+        "0 /dev/null, 1 /dev/null, 2 log, channel, channel, program"
+    );
+    assert_eq!(holds(before.key()), "0 /dev/null, 1 /dev/null, 2 log, channel, channel");
+    let tls = half_a_handshake(&mut client);
+    assert_eq!(holds(before.key()), "0 /dev/null, 1 /dev/null, 2 log, channel");
+    until("a monitor that has closed it too", || {
+        let held = holds(&before.monitor);
+        (held == "0 /dev/null, 1 /dev/null, 2 log, channel, program").then_some(())
+    });
+    client.finish_handshake(tls).unwrap();
+    client.expect("QUIT", "221");
 }
 
 // DESIGN 2: where there is only one program, nobody holds a second one's side; no key before the client's first byte.
