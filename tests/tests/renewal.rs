@@ -186,19 +186,28 @@ fn whoever_comes_in_the_middle_of_a_renewal_waits_for_its_end() {
     }
 }
 
-// The same for a file that is missing for a moment, and for the certificates by name.
+// The same for a file that is missing for a moment, and for one that is written anew in its place, as acme.sh does.
 #[test]
-fn whoever_comes_while_a_file_is_missing_waits_for_it() {
-    let server = Server::new(CHAIN).start();
-    let [key, aside] = ["cert.key", "aside"].map(|name| server.folder.path(name));
-    fs::rename(&key, &aside).unwrap();
-    let mut client = server.connect();
-    client.reply();
-    client.send("STARTTLS\r\n");
-    server.logged("tls key is being renewed");
-    fs::rename(&aside, &key).unwrap();
-    assert!(client.reply().starts_with("220 "), "{}", server.log());
-    client.handshake();
+fn whoever_comes_while_a_file_is_missing_or_half_written_waits_for_it() {
+    for file in ["cert.key", "cert.pem"] {
+        for left in [None, Some(0), Some(200)] {
+            let server = Server::new(CHAIN).start();
+            let path = server.folder.path(file);
+            let whole = fs::read(&path).unwrap();
+            match left {
+                None => fs::remove_file(&path).unwrap(),
+                Some(left) => fs::write(&path, &whole[..left]).unwrap(),
+            }
+            let mut client = server.connect();
+            client.reply();
+            client.send("STARTTLS\r\n");
+            server.logged("tls key is being renewed");
+            fs::write(&path, &whole).unwrap();
+            assert!(client.reply().starts_with("220 "), "{file} {left:?}: {}", server.log());
+            client.handshake();
+            client.expect("QUIT", "221");
+        }
+    }
 }
 
 #[test]
