@@ -90,6 +90,7 @@ fn policy_text(policy: &Policy) -> String {
     let auth = match (policy.auth, policy.allows_auth(false) && policy.tls != Tls::Immediate) {
         (false, _) => "no AUTH",
         (true, true) => "AUTH also in clear",
+        (true, false) if policy.tls == Tls::Denied => "no AUTH, which needs TLS",
         (true, false) => "AUTH only inside TLS",
     };
     let mail = if policy.require_auth { "AUTH required for any mail" } else { "mail without AUTH" };

@@ -180,6 +180,8 @@ fn pairs_that_cannot_serve() {
     assert_eq!(problems(&folder, "CERTFILE=@leaf.pem KEYFILE=@cert.key"), [""; 0]);
     // Without TLS nothing is needed.
     assert_eq!(problems(&folder, "DENY_TLS=1"), [""; 0]);
+    let (said, _) = checked(&folder, &["--check"], "DENY_TLS=1");
+    assert!(said.contains("policy: no TLS; no AUTH, which needs TLS; mail without AUTH"), "{said}");
 }
 
 #[test]
