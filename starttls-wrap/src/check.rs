@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::certificate::Summary;
 use crate::certs::{self, Pair, Paths};
-use crate::key_pair::KeyPair;
+use crate::key_pair::{self, KeyPair};
 
 /// What was found out about one certificate and its key.
 #[derive(Debug, Default)]
@@ -97,9 +97,13 @@ impl Finding {
             Ok(pair) => self.algorithm = format!("{:?}", pair.algorithm()),
             Err(error) => self.problems.push(error.to_string()),
         }
-        let Ok(certificates) = CertificateDer::pem_file_iter(&self.certificate) else { return };
-        let chain: Vec<Summary> =
-            certificates.flatten().filter_map(|der| Summary::of(&der, now)).collect();
+        let Ok(text) =
+            certs::open(&self.certificate).doing("open it").and_then(key_pair::read_certificate)
+        else {
+            return;
+        };
+        let certificates = CertificateDer::pem_slice_iter(&text).flatten();
+        let chain: Vec<Summary> = certificates.filter_map(|der| Summary::of(&der, now)).collect();
         match broken_link(&chain, roots) {
             None => self.chain = format!("complete, {} certificates", chain.len()),
             Some(link) => self.chain = link,

@@ -29,7 +29,7 @@ impl KeyPair {
     /// # Errors
     /// What is wrong with which file.
     pub fn read(files: Pair) -> Result<KeyPair> {
-        let chain = read(files.certificate, "the certificate file")?;
+        let chain = read_certificate(files.certificate)?;
         let mut key = read(files.key, "the key file")?;
         let pair = KeyPair::parse(&chain, &key);
         key.zeroize();
@@ -122,6 +122,14 @@ impl KeyPair {
 fn is_encrypted(pem: &[u8]) -> bool {
     let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
     pem.split(|&byte| byte == b'\n').any(|line| marks.contains(&line.trim_ascii()))
+}
+
+/// Reads a certificate file, as much as there may be.
+///
+/// # Errors
+/// Those of read(2), or that it is too large.
+pub fn read_certificate(file: File) -> Result<Zeroizing<Vec<u8>>> {
+    read(file, "the certificate file")
 }
 
 fn read(file: File, what: &str) -> Result<Zeroizing<Vec<u8>>> {

@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use chain_tests::folder::{Folder, Key, NAME, ORDINARY};
 use chain_tests::programs::{self, needs_root};
 use chain_tests::server::bin;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 /// A folder with a good pair, whose CA is the only root that is known.
 fn place() -> Folder {
@@ -148,6 +150,7 @@ fn pairs_that_cannot_serve() {
     let folder = place();
     folder.certificate("other", Key::P256, &[NAME]);
     folder.write("empty", "");
+    mkfifo(&folder.path("pipe"), Mode::from_bits_truncate(0o600)).unwrap();
     shell(&folder, "umask 077; openssl pkey -aes256 -passout pass:x -in cert.key -out locked.key");
     shell(&folder, "sed '/END/q' cert.pem >leaf.pem; cat ca.pem leaf.pem >turned.pem");
     shell(
@@ -170,6 +173,11 @@ fn pairs_that_cannot_serve() {
             "CERTFILE=@cert.pem KEYFILE=@missing",
             &format!("unable to open {}: No such file", path("missing")),
         ),
+        // What never ends and what never begins.
+        ("CERTFILE=/dev/zero KEYFILE=@cert.key", "the certificate file is too large"),
+        ("CERTFILE=@pipe KEYFILE=@cert.key", "the certificate file: no certificate"),
+        ("CERTFILE=@cert.pem KEYFILE=@pipe", "the key file: "),
+        ("CERTFILE=@control KEYFILE=@cert.key", "unable to read the certificate file: Is a dir"),
         ("", "CERTFILE is not set"),
         ("KEYFILE=@cert.key", "CERTFILE is not set"),
         ("CERTFILE=@cert.pem KEYFILE=@cert.key CERTDIR=@missing", "unable to read "),
