@@ -17,5 +17,6 @@ pub mod wait;
 mod landlock;
 mod packet;
 mod program;
+mod seccomp;
 
 pub use die::{Doing, Error, Result};

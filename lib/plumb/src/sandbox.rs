@@ -1,14 +1,8 @@
 //! Locking a process in: own uid, empty root, Landlock, and a list of system calls beyond which lies death.
 
-use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::sys::prctl;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
 
 use crate::die::{Doing, Error, Result};
 use crate::log;
@@ -80,7 +74,7 @@ pub fn lock_in(profile: Profile, required: bool) -> Result<Vec<&'static str>> {
     }
     refuse(&lacking, required)?;
     drop(profile.folders);
-    if seccompiler::apply_filter(&filter(&profile.calls)?).is_err() {
+    if crate::seccomp::allow_only(&profile.calls).is_err() {
         lacking.push(SECCOMP);
     }
     refuse(&lacking, required)?;
@@ -94,41 +88,7 @@ fn refuse(lacking: &[&str], required: bool) -> Result<()> {
     Ok(())
 }
 
-fn filter(calls: &[i64]) -> Result<BpfProgram> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        calls.iter().map(|&call| (call, Vec::new())).collect();
-    let built = rules_with_conditions().and_then(|some| {
-        for (call, conditions) in some {
-            rules.entry(call).or_insert(conditions);
-        }
-        let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-        SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?
-            .try_into()
-    });
-    built.map_err(io::Error::other).doing("build the system call filter")
-}
-
-/// Calls of which only one use is allowed, unless the profile allows all.
-fn rules_with_conditions()
--> std::result::Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
-    let code = u64::from(libc::PROT_EXEC.unsigned_abs());
-    let no_code = SeccompCmpOp::MaskedEq(code);
-    let only = |argument, operation, value| {
-        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operation, value)?;
-        SeccompRule::new(vec![condition])
-    };
-    Ok(BTreeMap::from([
-        (libc::SYS_mmap, vec![only(2, no_code.clone(), 0)?]),
-        (libc::SYS_mprotect, vec![only(2, no_code, 0)?]),
-        // std asks it before it closes a descriptor, in debug builds.
-        (
-            libc::SYS_fcntl,
-            vec![only(1, SeccompCmpOp::Eq, u64::from(libc::F_GETFD.unsigned_abs()))?],
-        ),
-    ]))
-}
-
-/// Of sockets, memory and time, what a process needs that opens nothing; fcntl, mmap and mprotect see above.
+/// Of sockets, memory and time, what a process needs that opens nothing; for fcntl, mmap and mprotect see `allow_only`.
 const RELAY: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,

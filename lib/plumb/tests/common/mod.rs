@@ -6,8 +6,6 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-
 use plumb::process::{Ended, Fork, Pid, exit_now, fork, wait};
 
 /// Runs `body` in a forked child, whose exit code it gives.
@@ -52,11 +50,29 @@ pub fn root_or_skip(test: &str) -> bool {
 
 /// Makes this process' kernel one that does not know some system calls.
 pub fn without(calls: &[i64]) {
-    let rules = calls.iter().map(|&call| (call, Vec::new())).collect();
-    let unknown = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    let arch = std::env::consts::ARCH.try_into().unwrap();
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, unknown, arch).unwrap();
-    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+    let instruction = |code: u32, k: u32, jf: u8| libc::sock_filter {
+        code: code.try_into().unwrap(),
+        jt: 0,
+        jf,
+        k,
+    };
+    let ret = |verdict| instruction(libc::BPF_RET | libc::BPF_K, verdict, 0);
+    let unknown = ret(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs());
+    // The number is the first field of struct seccomp_data.
+    let mut filter = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for call in calls {
+        let number = u32::try_from(*call).unwrap();
+        filter.extend([instruction(libc::BPF_JMP | libc::BPF_JEQ, number, 1), unknown]);
+    }
+    filter.push(ret(libc::SECCOMP_RET_ALLOW));
+    let len = filter.len().try_into().unwrap();
+    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    nix::sys::prctl::set_no_new_privs().unwrap();
+    // SAFETY: the instructions live until the call has returned.
+    let set = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    };
+    assert_eq!(set, 0);
 }
 
 /// SIGSYS kills what calls a forbidden system call.
