@@ -10,7 +10,7 @@ use plumb::child::{Ends, Word, split_if};
 use plumb::die::CONFIGURATION;
 use plumb::end::End;
 use plumb::log::Log;
-use plumb::process::{Program, ignore_sigpipe};
+use plumb::process::{Program, exit_now, ignore_sigpipe};
 use plumb::relay::{Outbox, relay};
 use plumb::sandbox::{Profile, lock_in};
 use plumb::ucspi::Ucspi;
@@ -95,12 +95,13 @@ impl Session {
             }
         };
         let due = known.is_some_and(|known| self.settings.policy.should_note(known, now()));
-        let store = if due { self.note(store) } else { store };
+        let mut store = if due { self.note(store) } else { store };
         match relays {
             true => self.relay(ends, store, asks),
             false => {
-                self.tidy(store);
-                Ok(())
+                self.tidy(store.as_mut());
+                // The kernel closes a store faster than SQLite does.
+                exit_now(0)
             }
         }
     }
@@ -127,8 +128,8 @@ impl Session {
         self.unless_down(noted).map(|()| store)
     }
 
-    fn tidy(&mut self, store: Option<Sqlite>) {
-        let tidied = store.map_or(Ok(()), |mut store| store.tidy(&self.settings.policy, now()));
+    fn tidy(&mut self, store: Option<&mut Sqlite>) {
+        let tidied = store.map_or(Ok(()), |store| store.tidy(&self.settings.policy, now()));
         // What could not be put in order is in the log, and waits for the next session.
         self.unless_down(tidied);
     }

@@ -25,6 +25,8 @@ pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
     left: Duration,
+    /// Whether SETTINGS have been made.
+    set_up: bool,
     written: bool,
 }
 
@@ -46,21 +48,26 @@ impl Sqlite {
             connection: down("open", Connection::open_with_flags(path, flags))?,
             path: path.to_owned(),
             left: patience,
+            set_up: false,
             written: false,
         };
-        store.timed("open", |connection| {
+        let (application, version) = store.timed("open", |connection| {
             connection.busy_timeout(Duration::ZERO)?;
             // A session must not pay for the checkpoint of the sessions before it: see `tidy`.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-            connection.execute_batch(SETTINGS)
+            let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+            Ok((number("application_id")?, number("user_version")?))
         })?;
-        store.prepare()?;
+        if (application, version) != (APPLICATION, VERSION) {
+            store.prepare()?;
+        }
         Ok(store)
     }
 
     /// Makes a new file a store, and refuses other people's files.
     fn prepare(&mut self) -> Result<(), Down> {
         match self.kind()? {
+            // Another process was faster.
             (APPLICATION, VERSION, _) => Ok(()),
             (0, 0, 0) => self.create(),
             (APPLICATION, version, _) => Err(Down(format!("made by another version ({version})"))),
@@ -72,6 +79,15 @@ impl Sqlite {
         self.timed("read", |connection| {
             connection.query_row(KIND, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         })
+    }
+
+    /// What the sessions that only look a host up can do without.
+    fn set_up(&mut self) -> Result<(), Down> {
+        if !self.set_up {
+            self.timed("set up", |connection| connection.execute_batch(SETTINGS))?;
+            self.set_up = true;
+        }
+        Ok(())
     }
 
     /// Several processes may be here at the same time.
@@ -102,6 +118,7 @@ impl Sqlite {
         &mut self,
         run: impl Fn(&Transaction<'_>) -> rusqlite::Result<usize>,
     ) -> Result<usize, Down> {
+        self.set_up()?;
         self.written = true;
         self.timed("write", |connection| {
             let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -215,8 +232,9 @@ fn log_size(path: &Path) -> u64 {
     std::fs::metadata(log).map_or(0, |data| data.len())
 }
 
-/// Without mmap a file that is cut short is an error and no death; without a journal on disk nothing else is opened.
-const SETTINGS: &str = "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 0;";
+/// In WAL mode NORMAL loses nothing when a process dies; without temporary files nothing else is opened.
+const SETTINGS: &str =
+    "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0;";
 
 const KIND: &str = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version";
 

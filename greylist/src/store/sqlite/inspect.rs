@@ -32,6 +32,7 @@ pub struct Counts {
 impl Sqlite {
     /// Shows every entry, hosts first, in the order of their names.
     pub fn list(&mut self, mut show: impl FnMut(Entry)) -> Result<(), Down> {
+        self.set_up()?;
         self.timed("list", |connection| {
             let mut hosts =
                 connection.prepare("SELECT host, since, last FROM hosts ORDER BY host")?;
