@@ -1,10 +1,12 @@
 //! What is to become of a recipient: rules first, then what the store remembers.
 
+use std::time::Duration;
+
 use crate::normalise;
 use crate::rules::{Action, Rules};
 use crate::store::{Down, Store};
 use crate::triplet::{Decision, Policy, Seconds, Triple, Waiting};
-use crate::words::Event;
+use crate::words::{Entry, Event};
 
 /// One client's judge.
 pub struct Judge {
@@ -22,6 +24,8 @@ pub struct Judge {
     pub store: Option<Box<dyn Store>>,
     /// Whether the store is to be asked; if not, all mail passes that no rule refuses.
     pub asks: bool,
+    /// How many attempts of this session the store has been told of.
+    pub told: u32,
     /// The time.
     pub clock: Box<dyn Fn() -> Seconds>,
     /// The log.
@@ -54,6 +58,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     triple: Triple,
+    sender: Vec<u8>,
     recipient: Vec<u8>,
     waiting: Option<Waiting>,
     decision: Decision,
@@ -75,7 +80,11 @@ impl Judge {
         match self.rules.action(sender, recipient) {
             None => Ruling::Wait(self.policy.delay),
             Some(Action::Delay(seconds)) => Ruling::Wait(seconds),
-            Some(Action::Pass) => Ruling::Pass,
+            Some(Action::Pass) => {
+                let (sender, recipient) = (sender.to_vec(), recipient.to_vec());
+                self.report(&Event::Ruled { host: self.host.clone(), sender, recipient });
+                Ruling::Pass
+            }
             Some(Action::Refuse) => {
                 let (host, enforced) = (self.host.clone(), self.enforced);
                 let (sender, recipient) = (sender.to_vec(), recipient.to_vec());
@@ -98,12 +107,19 @@ impl Judge {
             Some(Attempt { triple, waiting, .. }) => (triple.clone(), *waiting),
             None => {
                 let triple = self.triple(sender, recipient);
-                let waiting = self.ask(|store| store.waiting(&triple)).flatten();
-                (triple, waiting)
+                let crowd = Triple::crowd(&self.host);
+                match self.waiting(&triple) {
+                    Some(waiting) => (triple, Some(waiting)),
+                    None => match self.waiting(&crowd) {
+                        Some(waiting) => (crowd, Some(waiting)),
+                        None => (triple, None),
+                    },
+                }
             }
         };
         let decision = self.policy.decide(delay, waiting, (self.clock)());
-        let attempt = Attempt { triple, recipient: recipient.to_vec(), waiting, decision };
+        let (sender, recipient) = (sender.to_vec(), recipient.to_vec());
+        let attempt = Attempt { triple, sender, recipient, waiting, decision };
         match decision {
             _ if !self.asks => Verdict::Pass,
             Decision::Pass { .. } => Verdict::Admit(attempt),
@@ -117,19 +133,34 @@ impl Judge {
     pub fn remember(&mut self, attempt: &Attempt) -> Option<Attempt> {
         let Decision::Delay { attempt: tries, .. } = attempt.decision else { return None };
         let now = (self.clock)();
-        let oldest = self.policy.oldest_waiting(now);
-        self.ask(|store| store.remember(&attempt.triple, now, oldest))?;
+        let triple = self.keep(&attempt.triple, tries, now)?;
         let first = attempt.waiting.filter(|_| tries > 1).map_or(now, |waiting| waiting.first);
         let before = Waiting { first, tries: tries.saturating_sub(1) };
-        Some(Attempt { waiting: Some(before), ..attempt.clone() })
+        Some(Attempt { triple, waiting: Some(before), ..attempt.clone() })
+    }
+
+    /// Tells the store of an attempt. Where the session or its host has made too many, those that are
+    /// new wait together, as its host's crowd, and those that wait already are not counted on: whatever
+    /// is delayed can come back.
+    fn keep(&mut self, triple: &Triple, tries: u32, now: Seconds) -> Option<Triple> {
+        let (oldest, may_tell) = (self.policy.oldest_waiting(now), self.told < SESSION_LIMIT);
+        if !may_tell && tries > 1 {
+            return Some(triple.clone());
+        }
+        self.told = self.told.saturating_add(1);
+        if may_tell && self.ask(|store| store.remember(triple, now, oldest))? {
+            return Some(triple.clone());
+        }
+        let crowd = Triple::crowd(&self.host);
+        self.ask(|store| store.remember(&crowd, now, oldest))?;
+        Some(crowd)
     }
 
     /// The client is told to come back with a recipient.
     pub fn delayed(&mut self, attempt: &Attempt) {
-        let Decision::Delay { left, attempt: tries } = attempt.decision else { return };
-        let Triple { host, sender, .. } = attempt.triple.clone();
-        let (recipient, enforced) = (attempt.recipient.clone(), self.enforced);
-        self.report(&Event::Delayed { host, sender, recipient, left, tries, enforced });
+        let (host, sender, recipient, entry) = self.words(attempt);
+        let (left, enforced) = (attempt.left(), self.enforced);
+        self.report(&Event::Delayed { host, sender, recipient, left, entry, enforced });
     }
 
     /// The program has taken a recipient that came back: from now on its host is left alone.
@@ -137,9 +168,25 @@ impl Judge {
         let now = (self.clock)();
         self.ask(|store| store.admit(&attempt.triple, now));
         self.asks = false;
-        if let Decision::Pass { waited } = attempt.decision {
-            self.report(&Event::Passed { triple: attempt.triple.clone(), waited });
-        }
+        let (host, sender, recipient, entry) = self.words(attempt);
+        self.report(&Event::Passed { host, sender, recipient, entry });
+    }
+
+    /// What the log says of an attempt.
+    fn words(&self, attempt: &Attempt) -> (String, String, Vec<u8>, Entry) {
+        let before = attempt.waiting.map_or(0, |waiting| waiting.tries);
+        let (waited, number) = match attempt.decision {
+            Decision::Pass { waited } => (waited, before.saturating_add(1)),
+            Decision::Delay { attempt: number, .. } => {
+                let first = attempt.waiting.map(|waiting| waiting.first);
+                let waited = first.map_or(0, |first| (self.clock)().saturating_sub(first));
+                (waited, number)
+            }
+        };
+        let crowd = attempt.triple == Triple::crowd(&self.host);
+        let store = self.store.as_ref().map_or(Duration::ZERO, |store| store.took());
+        let entry = Entry { waited, attempt: number, crowd, store };
+        (self.host.clone(), normalise::sender(&attempt.sender), attempt.recipient.clone(), entry)
     }
 
     /// The client has logged in: nothing of its mail is judged any more (RFC 6647 5 (7)).
@@ -155,10 +202,10 @@ impl Judge {
     }
 
     fn triple(&self, sender: &[u8], recipient: &[u8]) -> Triple {
-        let host = self.host.clone();
         if self.host_only {
-            return Triple { host, sender: String::new(), recipient: String::new() };
+            return Triple::crowd(&self.host);
         }
+        let host = self.host.clone();
         let (sender, recipient) = (normalise::sender(sender), normalise::recipient(recipient));
         Triple { host, sender, recipient }
     }
@@ -168,6 +215,12 @@ impl Judge {
         let (policy, now) = (self.policy, (self.clock)());
         self.asks = self.store.is_some();
         self.ask(|store| store.tidy(&policy, now));
+    }
+
+    /// What is known of a triple, if that still counts.
+    fn waiting(&mut self, triple: &Triple) -> Option<Waiting> {
+        let waiting = self.ask(|store| store.waiting(triple)).flatten()?;
+        self.policy.still_counts(waiting, (self.clock)()).then_some(waiting)
     }
 
     /// Whether another session of the same host has let it in meanwhile.
@@ -193,3 +246,7 @@ impl Judge {
         }
     }
 }
+
+/// How many attempts of one session the store is told of one by one. RFC 5321 4.5.3.1.10 lets a client expect
+/// 100 recipients a transaction; whoever has more senders than that runs a list or invents them, and one entry does for all.
+const SESSION_LIMIT: u32 = 100;

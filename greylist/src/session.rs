@@ -58,7 +58,7 @@ impl Session {
             Some(_) => None,
         };
         if let Some(why) = why {
-            self.leave_alone(why);
+            self.leave_alone(why, None);
             return Err(program.exec());
         }
         match Place::open(&self.settings.store) {
@@ -115,8 +115,9 @@ impl Session {
         });
         let Some((store, known)) = self.unless_down(found) else { return (None, None) };
         let known = known.filter(|known| self.settings.policy.knows(*known, now()));
-        if known.is_some() {
-            self.leave_alone("known");
+        if let Some(Known { since, .. }) = known {
+            let age = now().saturating_sub(since);
+            self.leave_alone("known", Some((age, store.took())));
         }
         (Some(store), known)
     }
@@ -148,6 +149,7 @@ impl Session {
             enforced: settings.enforced,
             store: store.map(|store| -> Box<dyn Store> { Box::new(store) }),
             asks,
+            told: 0,
             clock: Box::new(now),
             report: Box::new(move |event| log.line(event)),
         });
@@ -159,9 +161,9 @@ impl Session {
         Ok(())
     }
 
-    fn leave_alone(&mut self, why: &'static str) {
+    fn leave_alone(&mut self, why: &'static str, known: Option<(Seconds, Duration)>) {
         let host = self.host.clone().unwrap_or_else(|| "-".into());
-        self.log.line(Event::Left { why, host });
+        self.log.line(Event::Left { why, host, known });
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod memory;
 pub mod sqlite;
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::triplet::{Known, Policy, Seconds, Triple, Waiting};
 
@@ -17,7 +18,8 @@ pub trait Store {
     fn waiting(&mut self, triple: &Triple) -> Result<Option<Waiting>, Down>;
 
     /// Counts an attempt that was refused `now`; an entry first seen before `oldest`, or after `now`, begins afresh.
-    fn remember(&mut self, triple: &Triple, now: Seconds, oldest: Seconds) -> Result<(), Down>;
+    /// False, and nothing has changed, where it would be a new one and HOST_LIMIT others of its host wait.
+    fn remember(&mut self, triple: &Triple, now: Seconds, oldest: Seconds) -> Result<bool, Down>;
 
     /// The host is known from `now` on, and the triple waits no longer.
     fn admit(&mut self, triple: &Triple, now: Seconds) -> Result<(), Down>;
@@ -25,9 +27,16 @@ pub trait Store {
     /// A known host was here again.
     fn note(&mut self, host: &str, now: Seconds) -> Result<(), Down>;
 
+    /// How much of the session's time it has taken until now.
+    fn took(&self) -> Duration;
+
     /// The session is over and nobody waits: drops some entries that count no more, and does what else is due.
     fn tidy(&mut self, policy: &Policy, now: Seconds) -> Result<(), Down>;
 }
+
+/// How many triples of one host, besides its crowd, wait one by one: nobody who sends more at once needs
+/// more of them to come back with, and one who invents senders fills no disk.
+pub const HOST_LIMIT: u32 = 1_000;
 
 /// Why a store cannot be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

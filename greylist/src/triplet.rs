@@ -32,6 +32,13 @@ pub struct Triple {
     pub recipient: String,
 }
 
+impl Triple {
+    /// What stands for all of a host's triples that are not remembered one by one, and where only hosts count.
+    pub fn crowd(host: &str) -> Triple {
+        Triple { host: host.to_owned(), sender: String::new(), recipient: String::new() }
+    }
+}
+
 /// A triple that was asked to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
@@ -82,6 +89,12 @@ impl Policy {
         }
     }
 
+    /// Whether a retry still belongs to this attempt. One from the future, made before the clock was
+    /// set back, would wait for ever.
+    pub fn still_counts(&self, waiting: Waiting, now: Seconds) -> bool {
+        (self.oldest_waiting(now)..=now).contains(&waiting.first)
+    }
+
     /// Whether a host need not wait any more.
     pub fn knows(&self, host: Known, now: Seconds) -> bool {
         now.saturating_sub(host.last) <= self.life
@@ -100,11 +113,6 @@ impl Policy {
     /// Hosts last seen before this moment are unknown.
     pub fn oldest_known(&self, now: Seconds) -> Seconds {
         now.saturating_sub(self.life)
-    }
-
-    /// An attempt from the future, made before the clock was set back, would wait for ever.
-    fn still_counts(&self, waiting: Waiting, now: Seconds) -> bool {
-        (self.oldest_waiting(now)..=now).contains(&waiting.first)
     }
 }
 

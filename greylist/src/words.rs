@@ -1,10 +1,11 @@
 //! Every reply that greylist gives, and every line that it logs.
 
 use std::fmt;
+use std::time::Duration;
 
 use plumb::log::value;
 
-use crate::triplet::{Seconds, Triple};
+use crate::triplet::Seconds;
 
 /// A line with a bare CR or LF, a NUL, or too many bytes in it (RFC 5321 2.3.8, 4.5.3.1).
 pub const BAD_LINE: &[u8] =
@@ -53,6 +54,8 @@ pub enum Event {
         why: &'static str,
         /// Its network or domain.
         host: String,
+        /// Where the store knows it: seconds since it came in for the first time, and what asking took.
+        known: Option<(Seconds, Duration)>,
     },
     /// A recipient must come back; `enforced` is false in log-only mode.
     Delayed {
@@ -64,17 +67,30 @@ pub enum Event {
         recipient: Vec<u8>,
         /// Seconds until a retry will pass.
         left: Seconds,
-        /// Which attempt it was, from 1.
-        tries: u32,
+        /// What its key in the store says.
+        entry: Entry,
         /// Whether the client was told so.
         enforced: bool,
     },
-    /// A triple came back in time, and its host is known from now on.
+    /// A recipient came back in time, and its host is known from now on.
     Passed {
-        /// Who, from whom, to whom.
-        triple: Triple,
-        /// Seconds since its first attempt.
-        waited: Seconds,
+        /// The network or domain.
+        host: String,
+        /// The sender, normalised.
+        sender: String,
+        /// The recipient as the client gave it.
+        recipient: Vec<u8>,
+        /// What its key in the store says.
+        entry: Entry,
+    },
+    /// A rule lets a recipient pass, if the program takes it.
+    Ruled {
+        /// The network or domain.
+        host: String,
+        /// The sender as the client gave it.
+        sender: Vec<u8>,
+        /// The recipient as the client gave it.
+        recipient: Vec<u8>,
     },
     /// A rule refused a recipient; `enforced` is false in log-only mode.
     Refused {
@@ -101,23 +117,45 @@ pub enum Event {
     Timeout,
 }
 
+/// What an attempt waits by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Seconds since its first attempt.
+    pub waited: Seconds,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// Whether all the host's mail shares it.
+    pub crowd: bool,
+    /// What the store has taken of the session's time until now.
+    pub store: Duration,
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Left { why, host } => write!(out, "left-alone why={why} host={host}"),
-            Event::Delayed { host, sender, recipient, left, tries, enforced } => {
-                let event = if *enforced { "delayed" } else { "would-delay" };
-                let shown = shown(host, sender.as_bytes(), recipient);
-                write!(out, "{event} {shown} left={left} attempt={tries}")
+            Event::Left { why, host, known: None } => {
+                write!(out, "left-alone why={why} host={host}")
             }
-            Event::Passed { triple, waited } => {
-                let Triple { host, sender, recipient } = triple;
-                let shown = shown(host, sender.as_bytes(), recipient.as_bytes());
-                write!(out, "passed {shown} waited={waited}")
+            Event::Left { why, host, known: Some((age, store)) } => {
+                let store = store.as_micros();
+                write!(out, "left-alone why={why} host={host} age={age} store-us={store}")
+            }
+            Event::Delayed { host, sender, recipient, left, entry, enforced } => {
+                let event = if *enforced { "delayed" } else { "would-delay" };
+                let why = if entry.attempt > 1 { "early" } else { "new" };
+                let shown = shown(host, sender.as_bytes(), recipient);
+                write!(out, "{event} why={why} {shown} left={left} {entry}")
+            }
+            Event::Passed { host, sender, recipient, entry } => {
+                let shown = shown(host, sender.as_bytes(), recipient);
+                write!(out, "passed why=came-back {shown} {entry}")
+            }
+            Event::Ruled { host, sender, recipient } => {
+                write!(out, "passed why=rule {}", shown(host, sender, recipient))
             }
             Event::Refused { host, sender, recipient, enforced } => {
                 let event = if *enforced { "refused" } else { "would-refuse" };
-                write!(out, "{event} {}", shown(host, sender, recipient))
+                write!(out, "{event} why=rule {}", shown(host, sender, recipient))
             }
             Event::Trusted => out.write_str("left-alone why=authenticated"),
             Event::Blind => out.write_str(
@@ -130,6 +168,14 @@ impl fmt::Display for Event {
             Event::OutOfStep => out.write_str("ended why=unexplained-reply"),
             Event::Timeout => out.write_str("ended why=timeout"),
         }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { waited, attempt, crowd, store } = self;
+        let (key, store) = (if *crowd { "host" } else { "triple" }, store.as_micros());
+        write!(out, "waited={waited} attempt={attempt} key={key} store-us={store}")
     }
 }
 

@@ -75,7 +75,7 @@ fn three_visits(server: &Server, connect: impl Fn(&Server) -> Client) {
     let mut second = connect(server);
     assert!(second.deliver("Subject: again\r\n\r\ntext\r\n").starts_with("250 "));
     second.expect("QUIT", "221");
-    server.logged("passed host=");
+    server.logged("passed why=came-back host=");
     let mut third = connect(server);
     server.logged("left-alone why=known host=");
     let left = until("the lookup's end", || {
@@ -364,8 +364,9 @@ fn log_only_mode_lets_everything_pass() {
     let server = greylist(GREYLIST).env("GREYLIST", "log").start();
     let mut client = greet(&server);
     assert!(client.deliver("text\r\n").starts_with("250 "));
-    server
-        .logged("would-delay host=127.0.0.0/24 from=<sender@client.test> to=<postmaster@mx.test>");
+    server.logged(
+        "would-delay why=new host=127.0.0.0/24 from=<sender@client.test> to=<postmaster@mx.test>",
+    );
 }
 
 // DESIGN 5: "Host key by name where GREYLIST_HOST=1 asserts that it is verified, so that pools of senders pass."
@@ -375,7 +376,7 @@ fn the_machines_of_a_pool_are_one_sender_where_names_are_verified() {
         let chain = format!("env TCPREMOTEHOST=out-17.pool.example.com {GREYLIST}");
         let server = greylist(&chain).env("GREYLIST_HOST", verified).start();
         assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
-        server.logged(&format!("delayed host={host} "));
+        server.logged(&format!("delayed why=new host={host} "));
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod defects;
 mod ghosts;
+mod limits;
 mod smtpd;
 mod streams;
 
@@ -82,6 +83,7 @@ impl Site {
             enforced: self.enforced,
             store: Some(Box::new(self.store.clone())),
             asks: true,
+            told: 0,
             clock: Box::new(move || clock.get()),
             report: Box::new(move |event| log.borrow_mut().push(event.to_string())),
         }

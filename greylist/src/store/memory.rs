@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::{Down, Store};
+use super::{Down, HOST_LIMIT, Store};
 use crate::triplet::{Known, Policy, Seconds, Triple, Waiting};
 
 /// Shared like a file; `broken` makes every operation fail, `full` every write.
@@ -21,6 +22,7 @@ pub(crate) struct Content {
     pub(crate) broken: bool,
     pub(crate) full: bool,
     pub(crate) asked: usize,
+    pub(crate) written: usize,
 }
 
 impl Memory {
@@ -31,7 +33,8 @@ impl Memory {
     }
 
     fn writable(&self) -> Result<std::cell::RefMut<'_, Content>, Down> {
-        let content = self.content()?;
+        let mut content = self.content()?;
+        content.written = content.written.saturating_add(1);
         if content.full { Err(Down("full".into())) } else { Ok(content) }
     }
 
@@ -56,15 +59,23 @@ impl Store for Memory {
         Ok(self.content()?.waiting.get(triple).copied())
     }
 
-    fn remember(&mut self, triple: &Triple, now: Seconds, oldest: Seconds) -> Result<(), Down> {
+    fn remember(&mut self, triple: &Triple, now: Seconds, oldest: Seconds) -> Result<bool, Down> {
         let mut content = self.writable()?;
+        let waits = |other: &Triple, waiting: &Waiting| {
+            other.host == triple.host && (oldest..=now).contains(&waiting.first)
+        };
+        let others = content.waiting.iter().filter(|(other, waiting)| waits(other, waiting));
+        let full = others.count() >= usize::try_from(HOST_LIMIT).unwrap();
+        if full && !content.waiting.contains_key(triple) && *triple != Triple::crowd(&triple.host) {
+            return Ok(false);
+        }
         let entry =
             content.waiting.entry(triple.clone()).or_insert(Waiting { first: now, tries: 0 });
         if !(oldest..=now).contains(&entry.first) {
             *entry = Waiting { first: now, tries: 0 };
         }
         entry.tries = entry.tries.saturating_add(1);
-        Ok(())
+        Ok(true)
     }
 
     fn admit(&mut self, triple: &Triple, now: Seconds) -> Result<(), Down> {
@@ -78,6 +89,10 @@ impl Store for Memory {
     fn note(&mut self, host: &str, now: Seconds) -> Result<(), Down> {
         self.writable()?.hosts.entry(host.to_owned()).and_modify(|known| known.last = now);
         Ok(())
+    }
+
+    fn took(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn tidy(&mut self, _policy: &Policy, _now: Seconds) -> Result<(), Down> {

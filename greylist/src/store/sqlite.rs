@@ -16,7 +16,7 @@ use rusqlite::{
 
 pub use inspect::{Counts, Entry};
 
-use super::{Down, Store};
+use super::{Down, HOST_LIMIT, Store};
 use crate::triplet::{Known, Policy, Seconds, Triple, Waiting};
 
 /// A file that is open, and how long its session may still wait for it.
@@ -25,6 +25,7 @@ pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
     left: Duration,
+    took: Duration,
     /// Whether SETTINGS have been made.
     set_up: bool,
     written: bool,
@@ -48,6 +49,7 @@ impl Sqlite {
             connection: down("open", Connection::open_with_flags(path, flags))?,
             path: path.to_owned(),
             left: patience,
+            took: Duration::ZERO,
             set_up: false,
             written: false,
         };
@@ -145,7 +147,9 @@ impl Sqlite {
                 done => break done,
             }
         };
-        self.left = left.saturating_sub(start.elapsed().saturating_sub(UNNOTICED));
+        let took = start.elapsed();
+        self.took = self.took.saturating_add(took);
+        self.left = left.saturating_sub(took.saturating_sub(UNNOTICED));
         down(what, done)
     }
 
@@ -172,10 +176,10 @@ impl Store for Sqlite {
         )
     }
 
-    fn remember(&mut self, triple: &Triple, now: Seconds, oldest: Seconds) -> Result<(), Down> {
+    fn remember(&mut self, triple: &Triple, now: Seconds, oldest: Seconds) -> Result<bool, Down> {
         let Triple { host, sender, recipient } = triple;
-        let entry = params![host, sender, recipient, number(now), number(oldest)];
-        self.write(|change| change.execute(REMEMBER, entry)).map(drop)
+        let entry = params![host, sender, recipient, number(now), number(oldest), HOST_LIMIT];
+        self.write(|change| change.execute(REMEMBER, entry)).map(|changed| changed > 0)
     }
 
     fn admit(&mut self, triple: &Triple, now: Seconds) -> Result<(), Down> {
@@ -189,6 +193,10 @@ impl Store for Sqlite {
 
     fn note(&mut self, host: &str, now: Seconds) -> Result<(), Down> {
         self.write(|change| change.execute(NOTE, params![host, number(now)])).map(drop)
+    }
+
+    fn took(&self) -> Duration {
+        self.took
     }
 
     /// Without readers in between, the log of changes would grow for ever: nobody brings it into the file on closing.
@@ -251,7 +259,11 @@ CREATE INDEX IF NOT EXISTS waiting_by_first ON waiting (first);
 ";
 
 const REMEMBER: &str = "
-INSERT INTO waiting (host, sender, recipient, first, tries) VALUES (?1, ?2, ?3, ?4, 1)
+INSERT INTO waiting (host, sender, recipient, first, tries) SELECT ?1, ?2, ?3, ?4, 1
+WHERE (?2 = '' AND ?3 = '')
+    OR EXISTS (SELECT 1 FROM waiting WHERE host = ?1 AND sender = ?2 AND recipient = ?3)
+    OR (SELECT count(*) FROM
+        (SELECT 1 FROM waiting WHERE host = ?1 AND first BETWEEN ?5 AND ?4 LIMIT ?6)) < ?6
 ON CONFLICT DO UPDATE SET
     tries = iif(first BETWEEN ?5 AND ?4, tries + 1, 1),
     first = iif(first BETWEEN ?5 AND ?4, first, ?4)
@@ -278,8 +290,8 @@ const UNNOTICED: Duration = Duration::from_millis(10);
 /// After the session nobody waits, but the process should end.
 const TIDY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many old entries of each kind one session drops: more than it can have made, on average.
-const AT_ONCE: u32 = 20;
+/// How many old entries of each kind one session drops: more than it can have made, so that they never pile up.
+const AT_ONCE: u32 = 120;
 
 /// Whoever truncates the log makes other writers wait; far less than their patience.
 const TRUNCATE_PATIENCE: Duration = Duration::from_millis(30);

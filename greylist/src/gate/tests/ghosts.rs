@@ -50,7 +50,7 @@ fn an_unknown_triple_is_delayed_and_passes_when_it_comes_back() {
     assert_eq!(queued(&played), [("<a@x.example>", vec!["<b@y.example>"])]);
     assert!(
         site.log()
-            .contains("passed host=192.0.2.0/24 from=<a@x.example> to=<b@y.example> waited=60")
+            .contains("passed why=came-back host=192.0.2.0/24 from=<a@x.example> to=<b@y.example> waited=60 attempt=3 key=triple")
     );
 }
 
@@ -214,7 +214,9 @@ fn rules_delay_and_refuse() {
         played.heard
     );
     assert!(
-        site.log().contains("refused host=192.0.2.0/24 from=<a@bad.example> to=<free@y.example>")
+        site.log().contains(
+            "refused why=rule host=192.0.2.0/24 from=<a@bad.example> to=<free@y.example>"
+        )
     );
     let played = site.play(&format!("{}{BODY}", mail("a@x.example", &["free@y.example"])));
     assert_eq!(played.queued.len(), 1);
@@ -229,13 +231,17 @@ fn in_log_only_mode_everything_passes_and_the_log_says_what_would_not() {
         (
             "a@x.example",
             &["b@y.example", "c@y.example"][..],
-            "would-delay host=192.0.2.0/24 from=<a@x.example> to=<c@y.example> left=60 attempt=1",
+            "would-delay why=new host=192.0.2.0/24 from=<a@x.example> to=<c@y.example> left=60 waited=0 attempt=1",
         ),
-        ("", &["b@y.example"], "would-delay host=192.0.2.0/24 from=<> to=<b@y.example> left=60"),
+        (
+            "",
+            &["b@y.example"],
+            "would-delay why=new host=192.0.2.0/24 from=<> to=<b@y.example> left=60",
+        ),
         (
             "a@bad.example",
             &["b@y.example"],
-            "would-refuse host=192.0.2.0/24 from=<a@bad.example> to=<b@y.example>",
+            "would-refuse why=rule host=192.0.2.0/24 from=<a@bad.example> to=<b@y.example>",
         ),
     ] {
         let script = format!("EHLO c\r\n{}{BODY}QUIT\r\n", mail(sender, recipients));

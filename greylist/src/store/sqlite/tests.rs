@@ -183,7 +183,7 @@ fn old_entries_go_and_young_ones_stay() {
     let folder = Folder::new("expire");
     let mut store = folder.store();
     let policy = Policy::default();
-    for n in 0..50 {
+    for n in 0..150 {
         store.remember(&triple(n, 1), NOW - DAY - 1, 0).unwrap();
         store.add(&triple_host(n), NOW - 36 * DAY - 1).unwrap();
     }
@@ -224,4 +224,27 @@ fn the_log_of_changes_is_brought_into_the_file() {
     assert!((LOG_LIMIT..2 * LOG_LIMIT + 1_048_576).contains(&largest), "{largest}");
     let mut store = folder.store();
     assert_eq!(store.counts(&Policy::default(), NOW).unwrap().waiting, 2_400);
+}
+
+/// As many triples as one host may have, in the file as in its twin; expired ones take no room.
+#[test]
+fn a_host_that_has_too_many_waiting_gets_no_more_but_its_crowd() {
+    let folder = Folder::new("limit");
+    let (mut file, mut twin) = (folder.store(), Memory::default());
+    let mut remember = |triple: &Triple, now| {
+        let kept = file.remember(triple, now, now - DAY).unwrap();
+        assert_eq!(twin.remember(triple, now, now - DAY), Ok(kept));
+        assert_eq!(file.waiting(triple), twin.waiting(triple));
+        kept
+    };
+    let limit = u64::from(HOST_LIMIT);
+    for n in 0..limit {
+        assert!(remember(&triple(1, n), NOW));
+    }
+    assert!(!remember(&triple(1, limit), NOW));
+    assert!(remember(&triple(1, limit - 1), NOW + 1), "one that waits already is counted on");
+    assert!(remember(&triple(2, limit), NOW), "another host");
+    let crowd = Triple::crowd(&triple_host(1));
+    assert!(remember(&crowd, NOW) && remember(&crowd, NOW));
+    assert!(remember(&triple(1, limit), NOW + DAY + 1));
 }
