@@ -22,7 +22,7 @@ impl Place {
     /// Opens the folder of the store `path`; as root, the folder's owner is who may touch the store.
     ///
     /// # Errors
-    /// A folder that is not there or cannot be opened (111); one of root's (100).
+    /// A folder that is not there or cannot be opened (111); one of root's, or one for everybody (100).
     pub fn open(path: &Path) -> Result<Place> {
         let name = path.file_name().map(OsStr::to_owned);
         let name = name.ok_or_else(|| Error::permanent("GREYLIST_DB is no path of a file"))?;
@@ -35,6 +35,11 @@ impl Place {
         let status = open.metadata().doing(opening())?;
         if !status.is_dir() {
             return Err(Error::unable(opening(), &io::ErrorKind::NotADirectory.into()));
+        }
+        // Whoever can put files there can put a store of his own there.
+        if status.mode() & WRITABLE_BY_ALL != 0 {
+            let folder = folder.display();
+            return Err(Error::permanent(format!("anybody can write to {folder}: chmod o-w")));
         }
         let identity = match (is_root(), status.uid()) {
             (false, _) => Identity::Unchanged,
@@ -62,6 +67,9 @@ impl Place {
         Ok((self.folder, self.name))
     }
 }
+
+/// inode(7): S_IWOTH.
+const WRITABLE_BY_ALL: u32 = 0o002;
 
 impl AsRawFd for Place {
     fn as_raw_fd(&self) -> RawFd {

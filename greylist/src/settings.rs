@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use plumb::ucspi::switch;
@@ -125,20 +126,30 @@ fn host_only(value: Option<&OsStr>) -> Result<bool> {
 }
 
 fn rules(path: &Path, window: Seconds) -> Result<Rules> {
-    let doing = format!("read {}", path.display());
-    let text = match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::unable(doing, &error).permanently());
-        }
-        read => read.doing(doing)?,
-    };
+    let doing = || format!("read {}", path.display());
     let bad = |reason: String| Error::permanent(format!("{}: {reason}", path.display()));
+    let status = match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::unable(doing(), &error).permanently());
+        }
+        status => status.doing(doing())?,
+    };
+    // A FIFO would keep the client waiting, and a device the memory growing.
+    if !status.is_file() || status.len() > RULES_LIMIT {
+        return Err(bad(format!("no file of at most {RULES_LIMIT} bytes")));
+    }
+    let mut text = Vec::new();
+    let open = fs::File::open(path).doing(doing())?;
+    open.take(RULES_LIMIT).read_to_end(&mut text).doing(doing())?;
     let text = String::from_utf8(text).map_err(|_| bad("not a text in UTF-8".into()))?;
     Rules::parse(&text, window).map_err(|error| bad(error.to_string()))
 }
 
 /// Stores on other machines, which are to come.
 const REMOTE_STORES: [&[u8]; 4] = [b"redis", b"rediss", b"redis+unix", b"valkey"];
+
+/// Every session reads the rules: this many bytes, some 20,000 rules, take it 10 ms.
+const RULES_LIMIT: u64 = 1_048_576;
 
 /// Ten years, so that no sum of times overflows.
 const LONGEST: Seconds = 10 * 365 * crate::triplet::DAY;

@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod folder;
+pub mod greylisting;
 pub mod hello;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;

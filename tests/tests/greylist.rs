@@ -1,10 +1,11 @@
-//! greylist in the chain: who waits, who passes, what becomes of the store, and who holds what.
+//! greylist in the chain: who waits, who passes, and who holds what.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use chain_tests::folder::{NAME, ORDINARY};
+use chain_tests::greylisting::{GREYLIST, assert_grey, greet, greylist, postmaster, try_mail};
 use chain_tests::postfix::Postfix;
 use chain_tests::programs::{needs_root, root};
 use chain_tests::server::Builder;
@@ -12,56 +13,7 @@ use chain_tests::session::holds;
 use chain_tests::users::{self, PLAIN};
 use chain_tests::{Client, Process, Server, programs, until};
 
-const GREYLIST: &str = "greylist setuidgid nobody smtpd";
 const BEHIND_TLS: &str = "starttls-wrap greylist setuidgid nobody smtpd";
-
-/// The chain with a store in a folder of the ordinary user's; whoever comes back at once may come in.
-fn greylist(chain: &str) -> Builder {
-    let server = Server::new(chain).env("GREYLIST_DELAY", "0");
-    fs::create_dir(server.folder.path("grey")).expect("make the store's folder");
-    if root() {
-        server.folder.give("grey");
-    }
-    let store = server.folder.text("grey/store");
-    server.env("GREYLIST_DB", &store)
-}
-
-fn postmaster() -> String {
-    format!("postmaster@{NAME}")
-}
-
-/// MAIL, RCPT and DATA, pipelined; gives their replies.
-fn try_mail(client: &mut Client, sender: &str) -> [String; 3] {
-    let recipient = postmaster();
-    client.send(format!("MAIL FROM:<{sender}>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n"));
-    [(); 3].map(|()| client.reply())
-}
-
-fn assert_grey(replies: &[String; 3]) {
-    assert!(replies[0].starts_with("250 "), "{replies:?}");
-    for reply in &replies[1..] {
-        assert!(reply.starts_with("450 4.7.1 Greylisted, retry=00:00:0"), "{replies:?}");
-    }
-}
-
-fn greet(server: &Server) -> Client {
-    let mut client = server.connect();
-    client.reply();
-    client.expect("EHLO client.test", "250");
-    client
-}
-
-/// Runs greylistctl on the server's store.
-fn ctl(server: &Server, words: &[&str]) -> String {
-    let output = Command::new(programs::folder().join("greylistctl"))
-        .args(["-f", &server.folder.text("grey/store")])
-        .args(words)
-        .output()
-        .expect("greylistctl");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {errors}");
-    String::from_utf8(output.stdout).expect("text")
-}
 
 /// Delayed, let in when it comes back, and then left alone.
 fn three_visits(server: &Server, connect: impl Fn(&Server) -> Client) {
@@ -183,131 +135,6 @@ fn a_relay_that_tries_more_than_it_may_is_killed() {
     }
 }
 
-/// The first session of a server whose store does not work: mail passes, and the log says why in one line.
-fn passes_with_one_line(server: &Server, reason: &str) {
-    let mut client = greet(server);
-    for _ in 0..2 {
-        let reply = client.deliver("Subject: passes\r\n\r\ntext\r\n");
-        assert!(reply.starts_with("250 "), "{}", client.transcript());
-    }
-    client.expect("QUIT", "221");
-    server.idle();
-    let log = server.log();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("store-down")).collect();
-    assert_eq!(lines.len(), 1, "{log}");
-    assert!(lines[0].contains(reason), "not {reason}: {}", lines[0]);
-    assert_eq!(server.mails().len(), 2);
-}
-
-// "A store file that is missing, read-only, damaged, or on a full disk: mail passes, one log line each."
-#[test]
-fn a_store_whose_folder_is_missing() {
-    let server = greylist(GREYLIST);
-    fs::remove_dir(server.folder.path("grey")).expect("remove the store's folder");
-    passes_with_one_line(&server.start(), "No such file or directory");
-}
-
-#[test]
-fn a_store_that_is_read_only() {
-    let server = greylist(GREYLIST);
-    let folder = server.folder.path("grey");
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).expect("chmod");
-    passes_with_one_line(&server.start(), "unable to open database file");
-
-    let server = greylist(GREYLIST).start();
-    assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
-    server.idle();
-    let store = server.folder.path("grey/store");
-    fs::set_permissions(&store, fs::Permissions::from_mode(0o444)).expect("chmod");
-    for log in ["grey/store-wal", "grey/store-shm"] {
-        let path = server.folder.path(log);
-        fs::set_permissions(path, fs::Permissions::from_mode(0o444)).expect("chmod");
-    }
-    passes_with_one_line(&server, "readonly");
-}
-
-/// What an administrator's tools may leave: other permissions, no log of changes, or the journal of SQLite's other mode.
-#[test]
-fn a_store_that_was_handled_by_other_tools() {
-    if !programs::debian("sqlite3", "sqlite3") {
-        return;
-    }
-    for (mode, journal) in [(0o644, "wal"), (0o640, "delete"), (0o600, "truncate")] {
-        let server = greylist(GREYLIST).start();
-        assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
-        server.idle();
-        let store = server.folder.text("grey/store");
-        assert!(run("sqlite3", &[&store, &format!("PRAGMA journal_mode={journal}")]));
-        fs::set_permissions(&store, fs::Permissions::from_mode(mode)).expect("chmod");
-        assert_grey(&try_mail(&mut greet(&server), "another@client.test"));
-        assert!(greet(&server).deliver("text\r\n").starts_with("250 "));
-        server.idle();
-        let log = server.log();
-        assert!(!log.contains("store-down"), "{journal}: {log}");
-        assert!(ctl(&server, &["list"]).contains("known 127.0.0.0/24"));
-    }
-}
-
-// greylite's defect 16: a database that cannot be opened shuts out all mail.
-#[test]
-fn defect_16_a_store_that_is_damaged() {
-    let server = greylist(GREYLIST);
-    server.folder.write("grey/store", "this was never a database\n".repeat(1_000));
-    if root() {
-        server.folder.give("grey");
-    }
-    passes_with_one_line(&server.start(), "file is not a database");
-}
-
-/// A small file system that is unmounted again.
-struct Disk(String);
-
-impl Disk {
-    fn mount(folder: String, options: &str) -> Option<Disk> {
-        let mounted = run("mount", &["-t", "tmpfs", "-o", options, "none", &folder]);
-        if mounted { Some(Disk(folder)) } else { programs::skip("no tmpfs may be mounted here") }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        assert!(run("umount", &["-l", &self.0]));
-    }
-}
-
-fn run(program: &str, words: &[&str]) -> bool {
-    Command::new(program).args(words).stdout(Stdio::null()).status().expect(program).success()
-}
-
-#[test]
-fn a_store_on_a_full_disk() {
-    if !needs_root() {
-        return;
-    }
-    let server = greylist(GREYLIST);
-    let disk = Disk::mount(server.folder.text("grey"), "size=128k,mode=755");
-    if disk.is_none() {
-        return;
-    }
-    server.folder.give("grey");
-    let server = server.start();
-    // A session that works makes the store; then the rest of the disk is taken.
-    assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
-    server.idle();
-    assert!(fs::write(server.folder.path("grey/filler"), vec![0; 1 << 20]).is_err());
-    let mut client = greet(&server);
-    let [mail, rcpt, data] = try_mail(&mut client, "new@client.test");
-    assert!(mail.starts_with("250 ") && rcpt.starts_with("250 "), "{rcpt}");
-    assert!(data.starts_with("354 "), "{data}");
-    client.send("text\r\n.\r\n");
-    assert!(client.reply().starts_with("250 "));
-    client.expect("QUIT", "221");
-    server.idle();
-    let log = server.log();
-    assert_eq!(log.matches("store-down").count(), 1, "{log}");
-    assert!(log.contains("disk is full"), "{log}");
-}
-
 #[test]
 fn what_is_set_up_wrongly_is_said_to_client_and_log() {
     let refused = |server: Builder, reason: &str| {
@@ -324,6 +151,22 @@ fn what_is_set_up_wrongly_is_said_to_client_and_log() {
     let server = greylist(GREYLIST).file("rules", "pass network 192.0.2.0/24\nshrug\n");
     let rules = server.folder.text("rules");
     refused(server.env("GREYLIST_RULES", &rules), "/rules: line 2: no such action: shrug");
+    // A FIFO, a device and a file without end would keep every client waiting.
+    for rules in ["fifo", "/dev/zero", "sparse"] {
+        let server = greylist(GREYLIST);
+        let path = if rules.starts_with('/') { rules.into() } else { server.folder.text(rules) };
+        if rules == "fifo" {
+            nix::unistd::mkfifo(path.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        } else if rules == "sparse" {
+            let file = fs::File::create(&path).expect("make a file");
+            file.set_len(1 << 40).expect("make it long");
+        }
+        refused(server.env("GREYLIST_RULES", &path), "no file of at most 1048576 bytes");
+    }
+    let server = greylist(GREYLIST);
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(server.folder.path("grey"), open).expect("chmod");
+    refused(server, "/grey: chmod o-w");
     if root() {
         let server = greylist(GREYLIST);
         let store = server.folder.text("store");
@@ -495,6 +338,35 @@ fn the_dialogue_is_that_without_greylist() {
     assert!(refusing.mails().is_empty());
 }
 
+// "1,000 recipients; the answers keep their order"
+#[test]
+fn a_thousand_recipients_in_order() {
+    let mut script = String::from("EHLO c\r\nMAIL FROM:<a@b.test>\r\n");
+    for number in 0..1_000 {
+        // After 20 errors smtpd would say 421.
+        let host = if number % 70 == 3 { "else.test" } else { NAME };
+        script += &format!("RCPT TO:<postmaster{number}@{host}>\r\n");
+    }
+    script += &format!("RCPT TO:<{}>\r\nRSET\r\nQUIT\r\n", postmaster());
+    let without = Server::new("setuidgid nobody smtpd").start();
+    let refusing = greylist(GREYLIST).env("GREYLIST_DELAY", "9").start();
+    let expected = heard(&without, script.as_bytes(), false);
+    let ok = expected.lines().filter(|line| line.starts_with("250 ")).count();
+    assert!(ok > 980 && expected.lines().count() > 1_003, "{ok}");
+    for singly in [false, true] {
+        let refused = heard(&refusing, script.as_bytes(), singly);
+        let mut greylisted = 0;
+        for (one, other) in refused.lines().zip(expected.lines()) {
+            if one != other {
+                assert!(one.starts_with("450 4.7.1 Greylisted") && other.starts_with("250 "));
+                greylisted += 1;
+            }
+        }
+        assert_eq!(refused.lines().count(), expected.lines().count());
+        assert!(greylisted > 980, "{greylisted}");
+    }
+}
+
 // greylite's defect 9: an alarm of 8 minutes is left on whatever follows.
 #[test]
 fn defect_9_no_alarm_and_no_signal_mask_is_left_to_the_program() {
@@ -597,28 +469,6 @@ fn a_relay_that_is_killed_ends_its_session() {
     client.rest();
     server.idle();
     assert!(greet(&server).deliver("text\r\n").starts_with("250 "));
-}
-
-#[test]
-fn the_administrator_sees_and_changes_the_store() {
-    let server = greylist(GREYLIST).start();
-    let mut client = greet(&server);
-    assert_grey(&try_mail(&mut client, "Sender+x@Client.test"));
-    let list = ctl(&server, &["list"]);
-    let start =
-        "waiting 127.0.0.0/24 from=<sender@client.test> to=<postmaster@mx.test> since=00:00:";
-    assert!(list.starts_with(start) && list.ends_with(" attempts=1\n"), "{list}");
-    assert_eq!(ctl(&server, &["remove", "127.0.0.9"]), "removed 127.0.0.0/24 entries=1\n");
-    assert_grey(&try_mail(&mut client, "sender@client.test"));
-    assert_eq!(ctl(&server, &["add", "127.0.0.1", "pool.example.com", "2001:db8::1"]), "");
-    let list = ctl(&server, &["list"]);
-    for host in ["127.0.0.0/24", "2001:db8::/64", "pool.example.com"] {
-        assert!(list.contains(&format!("known {host} since=00:00:")), "{list}");
-    }
-    assert!(ctl(&server, &["stats"]).starts_with("known=3 "));
-    assert_eq!(ctl(&server, &["expire"]), "expired entries=0\n");
-    // A session that began as unknown sees it too.
-    assert!(client.deliver("text\r\n").starts_with("250 "));
 }
 
 // "swaks shows 450 and later 250"

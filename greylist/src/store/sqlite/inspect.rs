@@ -90,6 +90,7 @@ impl Sqlite {
             now.saturating_sub(crate::triplet::DAY),
             now.saturating_sub(policy.delay),
             policy.oldest_waiting(now),
+            now,
         ]
         .map(number);
         self.timed("count", |connection| {
@@ -115,9 +116,10 @@ impl Sqlite {
     ) -> Result<usize, Down> {
         let (triples, hosts) = (policy.oldest_waiting(now), policy.oldest_known(now));
         self.write(|change| {
-            let triples = change.execute(OLD_TRIPLES, params![number(triples), at_once])?;
+            let old = change.execute(OLD_TRIPLES, params![number(triples), at_once])?;
+            let future = change.execute(FUTURE_TRIPLES, params![number(now), at_once])?;
             let hosts = change.execute(OLD_HOSTS, params![number(hosts), at_once])?;
-            Ok(hosts.saturating_add(triples))
+            Ok(hosts.saturating_add(old).saturating_add(future))
         })
     }
 
@@ -132,12 +134,18 @@ SELECT (SELECT count(*) FROM hosts),
     (SELECT count(*) FROM hosts WHERE since >= ?1),
     (SELECT count(*) FROM waiting),
     (SELECT count(*) FROM waiting WHERE tries = 1 AND first < ?2 AND first >= ?3),
-    (SELECT count(*) FROM waiting WHERE first < ?3)
+    (SELECT count(*) FROM waiting WHERE first < ?3 OR first > ?4)
 ";
 
 const OLD_TRIPLES: &str = "
 DELETE FROM waiting WHERE (host, sender, recipient) IN
     (SELECT host, sender, recipient FROM waiting WHERE first < ?1 ORDER BY first LIMIT ?2)
+";
+
+/// Made before the clock was set back.
+const FUTURE_TRIPLES: &str = "
+DELETE FROM waiting WHERE (host, sender, recipient) IN
+    (SELECT host, sender, recipient FROM waiting WHERE first > ?1 ORDER BY first LIMIT ?2)
 ";
 
 const OLD_HOSTS: &str = "

@@ -6,7 +6,8 @@ use crate::store::memory::Memory;
 use crate::triplet::DAY;
 
 const NOW: Seconds = 1_800_000_000;
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Enough for a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder of this test's own, gone with it.
 struct Folder(PathBuf);
@@ -170,6 +171,8 @@ fn a_session_waits_no_longer_than_its_patience() {
     let lock = other.connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     // Readers do not wait for a writer.
     assert_eq!(store.waiting(&triple(1, 1)), Ok(None));
+    store.set_up().unwrap();
+    store.left = Duration::from_millis(100);
     let error = store.remember(&triple(1, 1), NOW, 0).unwrap_err();
     assert!(error.0.contains("locked"), "{error}");
     assert!(store.left < UNNOTICED, "{:?}", store.left);
@@ -188,11 +191,15 @@ fn old_entries_go_and_young_ones_stay() {
         store.add(&triple_host(n), NOW - 36 * DAY - 1).unwrap();
     }
     store.remember(&triple(1, 2), NOW - DAY, 0).unwrap();
+    // The clock was a year ahead.
+    for n in 0..150 {
+        store.remember(&triple(n, 3), NOW + 365 * DAY, 0).unwrap();
+    }
     store.add("example.org", NOW - 36 * DAY).unwrap();
     store.tidy(&policy, NOW).unwrap();
     let counts = store.counts(&policy, NOW).unwrap();
-    assert_eq!((counts.hosts, counts.waiting, counts.given_up), (31, 31, 30));
-    assert_eq!(store.expire(&policy, NOW).unwrap(), 60);
+    assert_eq!((counts.hosts, counts.waiting, counts.given_up), (31, 61, 60));
+    assert_eq!(store.expire(&policy, NOW).unwrap(), 90);
     let mut left = Vec::new();
     store.list(|entry| left.push(entry)).unwrap();
     let known = Known { since: NOW - 36 * DAY, last: NOW - 36 * DAY };
