@@ -91,7 +91,7 @@ fn worker() {
             // Every fourth comes back.
             match count % 4 {
                 0 => store.admit(&triple, NOW)?,
-                _ => store.remember(&triple, NOW, NOW)?,
+                _ => assert!(store.remember(&triple, NOW, NOW)?),
             }
             Ok::<_, greylist::store::Down>(store)
         };
