@@ -45,9 +45,15 @@ const WITH: &str = "greylist setuidgid nobody smtpd";
 fn main() {
     set_child_subreaper(true).expect("adopt orphans");
     let store = Sites::new();
+    let off = Server::new(WITH).env("GREYLIST", "0").start();
+    let busy = store.server("busy", true);
+    // As long as somebody has the store open, nobody else has to find out what its log of changes holds.
+    let _held = Sqlite::open(&busy.folder.path("grey/store"), Duration::from_secs(9));
     let mut contestants = vec![
         Contestant::chain("without greylist", Server::new(WITHOUT).start(), "250 "),
+        Contestant::chain("GREYLIST=0: started, and no more", off, "250 "),
         Contestant::chain("known host", store.server("known", true), "250 "),
+        Contestant::chain("known host, the store in use", busy, "250 "),
         Contestant::chain("unknown host, each triple new", store.server("unknown", false), "450 "),
     ];
     let postgrey = Postgrey::start(ENTRIES);
