@@ -36,6 +36,8 @@ pub(super) enum Quirk {
     Gullible,
     /// STARTTLS fails.
     NoTls,
+    /// A second MAIL leaves the recipients of the first.
+    Forgetless,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,7 +116,9 @@ impl Smtpd {
             "MAIL" if self.has(Quirk::OneMail) && self.mails > 0 => self.reply("451", "busy"),
             "MAIL" => {
                 self.mails += 1;
-                self.recipients.clear();
+                if !self.has(Quirk::Forgetless) {
+                    self.recipients.clear();
+                }
                 self.mail = Some(args["FROM:".len()..].to_owned());
                 self.reply("250", "sender ok")
             }
