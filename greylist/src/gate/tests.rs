@@ -2,6 +2,7 @@
 
 #![allow(clippy::arithmetic_side_effects)]
 
+mod answers;
 mod chaos;
 mod defects;
 mod ghosts;

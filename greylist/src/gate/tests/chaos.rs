@@ -85,7 +85,8 @@ impl Accountant {
                 }
             }
             18 => {
-                self.say("AUTH LOGIN\r\n*\r\n", pieces);
+                let end = dice.one(&["*\r\n", "x\r\n*\r\n", "x\r\ny\r\n"]);
+                self.say(&format!("AUTH LOGIN\r\n{end}"), pieces);
             }
             _ => {
                 self.say(dice.one(&["NOOP\r\n", "VRFY x\r\n", "NO\0OP\r\n"]), pieces);
@@ -122,8 +123,13 @@ fn nobody_gets_mail_that_the_client_was_not_granted_and_nobody_misses_any() {
     let mut dice = Dice(20_261_125);
     let (mut mails, mut grey) = (0, 0);
     for round in 0..3_000 {
-        let quirk =
-            [None, Some(Quirk::Wordy), Some(Quirk::OneMail), Some(Quirk::Forgetless)][dice.roll(4)];
+        let quirk = match dice.roll(5) {
+            0 => Some(Quirk::Wordy),
+            1 => Some(Quirk::OneMail),
+            2 => Some(Quirk::Forgetless),
+            3 => Some(Quirk::Gullible),
+            _ => None,
+        };
         let site = Site::new()
             .rules("pass recipient free@\nrefuse sender @bad.example\ndelay 5 recipient c@")
             .smtpd(quirk.map_or_else(Smtpd::default, Smtpd::with));
