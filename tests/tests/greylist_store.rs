@@ -298,6 +298,11 @@ fn greylistctl_says_what_is_wrong() {
         let (code, said) = run(greylistctl(&server, &["stats"]).uid(ORDINARY - 1));
         assert!(code == 111 && said.contains("/grey/store: unable to open"), "{said}");
     }
+    // As in `greylistctl list | head -0`.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let (code, said) = run(greylistctl(&server, &["list"]).stdout(writer));
+    assert_eq!((code, said.as_str()), (0, ""));
     server.idle();
     let whole = fs::read(server.folder.path("grey/store-wal")).expect("a log");
     for name in ["store", "store-wal"] {

@@ -38,7 +38,15 @@ fn run() -> Result<()> {
     let store = open(Path::new(&name), PATIENCE).map_err(down)?;
     let mut out = BufWriter::new(io::stdout().lock());
     command.task.carry_out(store, &policy, &mut out).map_err(down)?;
-    out.flush().doing("write to standard output")
+    unless_unread(out.flush()).doing("write to standard output")
+}
+
+/// Whoever reads no further, as head(1), has seen enough.
+fn unless_unread(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// What the command line says.
@@ -117,7 +125,8 @@ impl Task {
             }
             Task::Stats => written = tell(out, &store.counts(policy, now)?),
         }
-        written.map_err(|error| Down(format!("unable to write to standard output: {error}")))
+        unless_unread(written)
+            .map_err(|error| Down(format!("unable to write to standard output: {error}")))
     }
 }
 
