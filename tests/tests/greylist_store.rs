@@ -11,7 +11,7 @@ use chain_tests::greylisting::{
     GREYLIST, assert_grey, ctl, greet, greylist, greylistctl, try_mail,
 };
 use chain_tests::programs::{needs_root, root};
-use chain_tests::{Client, Server, programs};
+use chain_tests::{Server, programs};
 
 /// The first session of a server whose store does not work: mail passes, and the log says why in one line.
 fn passes_with_one_line(server: &Server, reason: &str) {
@@ -87,23 +87,6 @@ fn defect_16_a_store_that_is_damaged() {
         server.folder.give("grey");
     }
     passes_with_one_line(&server.start(), "file is not a database");
-}
-
-// greylite's defect 10: of several retries that come at once, all but one are dropped, since the host is there already.
-#[test]
-fn defect_10_several_passes_of_one_host_on_one_file() {
-    let server = greylist(GREYLIST).start();
-    assert_grey(&try_mail(&mut greet(&server), "sender@client.test"));
-    // All of them have been looked up before the first comes in.
-    let mut clients: Vec<Client> = (0..6).map(|_| greet(&server)).collect();
-    std::thread::scope(|scope| {
-        for client in &mut clients {
-            scope.spawn(|| assert!(client.deliver("text\r\n").starts_with("250 ")));
-        }
-    });
-    assert_eq!(server.mails().len(), 6);
-    assert!(!server.log().contains("store-down"));
-    assert!(ctl(&server, &["stats"]).starts_with("known=1 "));
 }
 
 /// A small file system that is unmounted again.

@@ -255,3 +255,20 @@ fn a_host_that_has_too_many_waiting_gets_no_more_but_its_crowd() {
     assert!(remember(&crowd, NOW) && remember(&crowd, NOW));
     assert!(remember(&triple(1, limit), NOW + DAY + 1));
 }
+
+// greylite's defect 10: of several retries that come at once, all but one fail, since the host is there already.
+#[test]
+fn defect_10_several_passes_of_one_host_on_one_file() {
+    let folder = Folder::new("passes");
+    let mut sessions: Vec<Sqlite> = (0..6).map(|_| folder.store()).collect();
+    sessions[0].remember(&triple(1, 1), NOW, 0).unwrap();
+    for session in &mut sessions {
+        assert_eq!(session.known(&triple_host(1)), Ok(None));
+        assert!(session.waiting(&triple(1, 1)).unwrap().is_some());
+    }
+    for session in &mut sessions {
+        assert_eq!(session.admit(&triple(1, 1), NOW), Ok(()));
+    }
+    let counts = sessions[0].counts(&Policy::default(), NOW).unwrap();
+    assert_eq!((counts.hosts, counts.waiting), (1, 0));
+}
