@@ -6,25 +6,17 @@ mod server;
 use std::collections::VecDeque;
 
 use plumb::relay::Side;
-use wire::LineReader;
+use wire::{Line, LineReader};
 
-use self::command::{COMMANDS, is_tag, show_login};
+use crate::exchange::Exchange;
 use crate::literal::{Marker, marker};
 use crate::message::Message;
-use crate::redact::cut_word;
-use crate::redact::{self, Exchange, HELD_LIMIT, LINE_LIMIT, PENDING_LIMIT, Read, Settings, Then};
+use crate::redact::{self, PENDING_LIMIT, Settings, Then};
 use crate::story::{Ended, Piece, Story};
 
 /// One IMAP session.
 #[derive(Debug)]
 pub struct Imap {
-    client: LineReader,
-    server: LineReader,
-    session: Session,
-}
-
-#[derive(Debug)]
-struct Session {
     settings: Settings,
     stage: Stage,
     replying: Replying,
@@ -32,8 +24,6 @@ struct Session {
     sent: Message,
     fetched: Message,
     exchange: Exchange,
-    authenticating: bool,
-    starttls_answered: bool,
     failed: bool,
 }
 
@@ -44,20 +34,24 @@ struct Pending {
     kind: Kind,
     /// The tag may itself be a secret.
     tag_hidden: bool,
+    /// Replies may repeat what must not be seen.
+    secret: bool,
 }
 
 /// What is known of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Nothing in it is secret.
+    /// One that changes nothing of how the session goes on.
     Plain,
     /// Its literal is a message.
     Append,
-    /// LOGIN, or a command that we do not know: replies to it may repeat what must not be seen.
-    Secret,
+    Login,
     Authenticate,
     StartTls,
+    Compress,
     Idle,
+    /// IDLE, behind the server's `+`.
+    Idling,
 }
 
 /// What the client's next bytes are.
@@ -88,135 +82,73 @@ impl Imap {
     /// A session before its greeting.
     pub fn new(settings: Settings) -> Imap {
         Imap {
-            client: LineReader::new(LINE_LIMIT),
-            server: LineReader::new(LINE_LIMIT),
-            session: Session {
-                settings,
-                stage: Stage::Wait,
-                replying: Replying::Line,
-                pending: VecDeque::new(),
-                sent: Message::new(settings.show),
-                fetched: Message::new(settings.show),
-                exchange: Exchange::Other,
-                authenticating: false,
-                starttls_answered: false,
-                failed: false,
-            },
+            settings,
+            stage: Stage::Wait,
+            replying: Replying::Line,
+            pending: VecDeque::new(),
+            sent: Message::new(settings.show),
+            fetched: Message::new(settings.show),
+            exchange: Exchange::Other,
+            failed: false,
         }
     }
 
-    /// Goes on with what a side said.
-    pub fn bytes(&mut self, from: Side, bytes: &[u8], story: &mut Story) -> Then {
-        match from {
-            Side::Client => {
-                self.client.push(bytes);
-                self.client_lines(story)
+    /// Looks at the next thing that the client said; none before more of it, or a reply, has come.
+    pub fn client(&mut self, lines: &mut LineReader, story: &mut Story) -> Option<Then> {
+        match self.stage {
+            Stage::Go(_) | Stage::Wait => None,
+            Stage::Literal(left) => {
+                let octets = lines.take(usize::try_from(left).unwrap_or(usize::MAX));
+                (left == 0 || !octets.is_empty()).then(|| self.literal(left, octets, story))
             }
-            Side::Server => {
-                self.server.push(bytes);
-                self.server_lines(story)
+            Stage::Command if redact::is_tls(lines.rest()) => Some(Then::TlsUnasked),
+            Stage::Command | Stage::Rest | Stage::Answer => {
+                Some(self.line(lines.next_line()?, story))
             }
         }
     }
 
-    /// A side has ended; what it said without a line end is hidden.
-    pub fn eof(&mut self, from: Side, story: &mut Story) {
-        let reader = if from == Side::Client { &self.client } else { &self.server };
-        redact::show_unended(from, reader, story);
-    }
-
-    /// What a side said that nobody has looked at.
-    pub fn unread(&self, from: Side) -> &[u8] {
-        if from == Side::Client { self.client.rest() } else { self.server.rest() }
+    /// Looks at the next thing that the server said.
+    pub fn server(&mut self, lines: &mut LineReader, story: &mut Story) -> Option<Then> {
+        if let Replying::Literal(left) = self.replying {
+            let octets = lines.take(usize::try_from(left).unwrap_or(usize::MAX));
+            if left > 0 && octets.is_empty() {
+                return None;
+            }
+            self.fetched(left, octets, story);
+            return Some(Then::Same);
+        }
+        let Some((text, ended)) = redact::read_reply(lines.next_line()?) else {
+            return Some(Then::Dark(redact::LONG_REPLY));
+        };
+        Some(self.reply(text, ended, story))
     }
 
     /// Whether the last tagged reply refused its command.
     pub fn failed(&self) -> bool {
-        self.session.failed
+        self.failed
     }
 
-    fn client_lines(&mut self, story: &mut Story) -> Then {
-        loop {
-            let then = match self.session.stage {
-                Stage::Go(_) | Stage::Wait if self.client.rest().len() > HELD_LIMIT => {
-                    Then::Dark(redact::TOO_EARLY)
+    fn line(&mut self, line: Line<'_>, story: &mut Story) -> Then {
+        match (redact::read(line, story), self.stage) {
+            (Err(dark), _) => dark,
+            (Ok(text), Stage::Answer) => {
+                if let Some((text, ended)) = text {
+                    let mut user = Vec::new();
+                    let answer = self.exchange.answer(text, self.settings.users, &mut user);
+                    story.said(Side::Client, &[answer], ended);
                 }
-                Stage::Go(_) | Stage::Wait => return Then::Same,
-                Stage::Literal(left) => {
-                    let count = usize::try_from(left).unwrap_or(usize::MAX);
-                    match self.client.take(count) {
-                        [] if left > 0 => return Then::Same,
-                        octets => self.session.literal(left, octets, story),
-                    }
-                }
-                Stage::Command | Stage::Rest | Stage::Answer => {
-                    let Some(line) = self.client.next_line() else { return Then::Same };
-                    self.session.line(redact::read(line), story)
-                }
-            };
-            if then != Then::Same {
-                return then;
-            }
-        }
-    }
-
-    fn server_lines(&mut self, story: &mut Story) -> Then {
-        loop {
-            if let Replying::Literal(left) = self.session.replying {
-                let count = usize::try_from(left).unwrap_or(usize::MAX);
-                match self.server.take(count) {
-                    [] if left > 0 => return Then::Same,
-                    octets => self.session.fetched(left, octets, story),
-                }
-                continue;
-            }
-            let Some(line) = self.server.next_line() else { return Then::Same };
-            let Some((text, ended)) = redact::read_reply(line) else {
-                return Then::Dark(redact::LONG_REPLY);
-            };
-            let mut then = self.session.reply(text, ended, story);
-            if std::mem::take(&mut self.session.starttls_answered) {
-                redact::note_injection(self.client.rest(), story);
-            }
-            if then == Then::Same {
-                then = self.client_lines(story);
-            }
-            if then != Then::Same {
-                return then;
-            }
-        }
-    }
-}
-
-impl Session {
-    fn line(&mut self, line: Read<'_>, story: &mut Story) -> Then {
-        match (line, self.stage) {
-            (Read::BareCr, _) => Then::Dark(redact::BARE_CR),
-            (Read::TooLong | Read::Nul(..), Stage::Command | Stage::Rest) => Then::Dark(ODD_LINE),
-            (Read::TooLong, _) => {
-                redact::note_too_long(Side::Client, story);
                 self.stage = Stage::Wait;
                 Then::Same
             }
-            (Read::Nul(count, ended), _) => {
-                story.said(Side::Client, &[Piece::Hidden(count)], ended);
-                self.stage = Stage::Wait;
-                Then::Same
-            }
-            (Read::Text(text, ended), Stage::Answer) => {
-                let mut user = Vec::new();
-                let answer = self.exchange.answer(text, self.settings.users, &mut user);
-                story.said(Side::Client, &[answer], ended);
-                self.stage = Stage::Wait;
-                Then::Same
-            }
-            (Read::Text(text, ended), Stage::Rest) => {
+            (Ok(None), _) => Then::Dark(ODD_LINE),
+            (Ok(Some((text, ended))), Stage::Rest) => {
                 if !text.is_empty() {
                     story.said(Side::Client, &[Piece::Hidden(text.len())], ended);
                 }
-                self.ended_by(marker(text))
+                self.goes_on_behind(text)
             }
-            (Read::Text(text, ended), _) => self.command(text, ended, story),
+            (Ok(Some((text, ended))), _) => self.command(text, ended, story),
         }
     }
 
@@ -224,37 +156,27 @@ impl Session {
         if self.pending.len() >= PENDING_LIMIT {
             return Then::Dark(redact::TOO_EARLY);
         }
-        let (tag, rest) = cut_word(text);
-        let (verb, args) = cut_word(rest);
-        let idles = self.pending.iter().any(|pending| pending.kind == Kind::Idle);
+        let idles =
+            self.pending.iter().any(|pending| matches!(pending.kind, Kind::Idle | Kind::Idling));
         if idles && text.eq_ignore_ascii_case(b"DONE") {
             // RFC 2177 3: ends IDLE, without a tag.
             story.said(Side::Client, &[Piece::Shown(text)], ended);
             return Then::Same;
         }
-        let known = COMMANDS.iter().find(|(name, _)| verb.eq_ignore_ascii_case(name.as_bytes()));
-        let kind = known.map_or(Kind::Secret, |(_, kind)| *kind);
-        let head = text.get(..text.len().saturating_sub(args.len())).unwrap_or(text);
-        let head = head.trim_ascii_end();
-        let mut tag_hidden = false;
-        match kind {
-            Kind::Authenticate => {
-                self.exchange = Exchange::begin(head, args, self.settings.users, ended, story);
-            }
-            Kind::Secret if known.is_some() => show_login(head, args, self.settings, ended, story),
-            // RFC 4469, 4467: its parts may be given as URLs with a token in them.
-            Kind::Append => redact::show_verb(head, args, ended, story),
-            Kind::Secret if !self.authenticating && is_tag(tag) && redact::is_like_a_verb(verb) => {
-                redact::show_verb(head, args, ended, story);
-            }
-            Kind::Secret => {
-                tag_hidden = true;
-                story.said(Side::Client, &[Piece::Hidden(text.len())], ended);
-            }
-            _ => story.said(Side::Client, &[Piece::Shown(text)], ended),
+        let pending = self.show_command(text, ended, story);
+        self.pending.push_back(pending);
+        self.goes_on_behind(text)
+    }
+
+    /// A line of a command has been told; a part of a message may be given by a URL with a token in it (RFC 4469, 4467).
+    fn goes_on_behind(&mut self, text: &[u8]) -> Then {
+        let catenates =
+            text.windows(CATENATE.len()).any(|part| part.eq_ignore_ascii_case(CATENATE));
+        let last = self.pending.back_mut();
+        if let Some(pending) = last.filter(|last| catenates && last.kind == Kind::Append) {
+            pending.kind = Kind::Plain;
+            pending.secret = true;
         }
-        self.authenticating |= known.is_some() && matches!(kind, Kind::Secret | Kind::Authenticate);
-        self.pending.push_back(Pending { tag: tag.to_vec(), kind, tag_hidden });
         self.ended_by(marker(text))
     }
 
@@ -265,7 +187,9 @@ impl Session {
             Marker::Odd => return Then::Dark(ODD_LITERAL),
             Marker::Asks(count) => Stage::Go(count),
             Marker::Follows(count) => Stage::Literal(count),
-            Marker::None if matches!(kind, Some(Kind::Authenticate | Kind::StartTls)) => {
+            Marker::None
+                if matches!(kind, Some(Kind::Authenticate | Kind::StartTls | Kind::Compress)) =>
+            {
                 Stage::Wait
             }
             Marker::None => Stage::Command,
@@ -294,6 +218,8 @@ impl Session {
 
 /// Longest word that is taken for a tag or a keyword.
 const KEYWORD_MAX: usize = 16;
+
+const CATENATE: &[u8] = b"CATENATE";
 
 const ODD_LINE: &str = "a command with NUL, or without an end";
 const ODD_LITERAL: &str = "a literal that some servers would not see";

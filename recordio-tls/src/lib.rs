@@ -1,5 +1,6 @@
 //! recordio-tls: see a session without spilling it.
 
+mod exchange;
 pub mod hello;
 pub mod imap;
 mod literal;
@@ -11,5 +12,6 @@ pub mod redact;
 pub mod sink;
 pub mod smtp;
 pub mod story;
+pub mod talk;
 pub mod tlsview;
 pub mod watch;

@@ -21,7 +21,8 @@ use recordio_tls::recorder::Recorder;
 use recordio_tls::redact::Settings;
 use recordio_tls::sink::{Keep, Sink};
 use recordio_tls::story::{Grammar, Story};
-use recordio_tls::watch::{Protocol, TlsBy, Watch};
+use recordio_tls::talk::Protocol;
+use recordio_tls::watch::{TlsBy, Watch};
 
 fn main() -> ExitCode {
     match run() {

@@ -5,24 +5,18 @@ mod show;
 use std::collections::VecDeque;
 
 use plumb::relay::Side;
-use wire::{Body, LineReader, Verdict};
+use wire::{Body, Line, LineReader, Verdict};
 
 use self::show::{show_secret, show_status};
+use crate::exchange::Exchange;
 use crate::message::Message;
-use crate::redact::{self, Exchange, HELD_LIMIT, LINE_LIMIT, PENDING_LIMIT, Read, Settings, Then};
-use crate::redact::{cut_word, show_verb};
+use crate::redact::{self, Burst, PENDING_LIMIT, Settings, Then};
+use crate::redact::{cut_word, is_among, show_verb};
 use crate::story::{Ended, Piece, Story};
 
 /// One POP3 session.
 #[derive(Debug)]
 pub struct Pop3 {
-    client: LineReader,
-    server: LineReader,
-    session: Session,
-}
-
-#[derive(Debug)]
-struct Session {
     settings: Settings,
     pending: VecDeque<Asked>,
     /// The next line of the client answers a challenge.
@@ -31,6 +25,8 @@ struct Session {
     end: Body,
     message: Message,
     exchange: Exchange,
+    burst: Burst,
+    /// Somebody has tried to log in: a word that is no command may be a secret.
     authenticating: bool,
     failed: bool,
 }
@@ -63,126 +59,78 @@ impl Pop3 {
     /// A session before its greeting.
     pub fn new(settings: Settings) -> Pop3 {
         Pop3 {
-            client: LineReader::new(LINE_LIMIT),
-            server: LineReader::new(LINE_LIMIT),
-            session: Session {
-                settings,
-                pending: VecDeque::from([Asked::Greeting]),
-                challenged: false,
-                replying: Replying::Status,
-                end: Body::new(),
-                message: Message::new(settings.show),
-                exchange: Exchange::Other,
-                authenticating: false,
-                failed: false,
-            },
+            settings,
+            pending: VecDeque::from([Asked::Greeting]),
+            challenged: false,
+            replying: Replying::Status,
+            end: Body::new(),
+            message: Message::new(settings.show),
+            exchange: Exchange::Other,
+            burst: Burst::default(),
+            authenticating: false,
+            failed: false,
         }
     }
 
-    /// Goes on with what a side said.
-    pub fn bytes(&mut self, from: Side, bytes: &[u8], story: &mut Story) -> Then {
-        match from {
-            Side::Client => {
-                self.client.push(bytes);
-                self.client_lines(story)
-            }
-            Side::Server => {
-                self.server.push(bytes);
-                self.server_lines(story)
-            }
+    /// Looks at the next thing that the client said; none before more of it, or a reply, has come.
+    pub fn client(&mut self, lines: &mut LineReader, story: &mut Story) -> Option<Then> {
+        let barrier =
+            matches!(self.pending.back(), Some(Asked::Greeting | Asked::Auth | Asked::StartTls));
+        if !self.challenged && (barrier || self.pending.len() >= PENDING_LIMIT) {
+            return None;
         }
+        if redact::is_tls(lines.rest()) {
+            return Some(Then::TlsUnasked);
+        }
+        Some(self.line(lines.next_line()?, story))
+    }
+
+    /// Looks at the next thing that the server said.
+    pub fn server(&mut self, lines: &mut LineReader, story: &mut Story) -> Option<Then> {
+        if self.replying == Replying::Message {
+            let (count, verdict) = self.end.scan(lines.rest());
+            let some = count > 0 || verdict != Verdict::More;
+            some.then(|| self.message(lines.take(count), verdict, story))?;
+            return Some(Then::Same);
+        }
+        let Some((text, ended)) = redact::read_reply(lines.next_line()?) else {
+            return Some(Then::Dark(redact::LONG_REPLY));
+        };
+        Some(self.reply(text, ended, story))
     }
 
     /// A side has ended; what it said without a line end is hidden.
-    pub fn eof(&mut self, from: Side, story: &mut Story) {
-        if from == Side::Server && self.session.replying == Replying::Message {
-            self.session.message.cut(from, "message", story);
+    pub fn eof(&mut self, from: Side, rest: &[u8], story: &mut Story) {
+        if from == Side::Server && self.replying == Replying::Message {
+            self.message.cut(from, "message", story);
         }
-        let reader = if from == Side::Client { &self.client } else { &self.server };
-        redact::show_unended(from, reader, story);
-    }
-
-    /// What a side said that nobody has looked at.
-    pub fn unread(&self, from: Side) -> &[u8] {
-        if from == Side::Client { self.client.rest() } else { self.server.rest() }
+        redact::show_unended(from, rest, story);
     }
 
     /// Whether the last reply refused its command.
     pub fn failed(&self) -> bool {
-        self.session.failed
+        self.failed
     }
 
-    fn client_lines(&mut self, story: &mut Story) -> Then {
-        while self.session.takes_lines() {
-            let Some(line) = self.client.next_line() else { return Then::Same };
-            let then = self.session.line(redact::read(line), story);
-            if then != Then::Same {
-                return then;
-            }
-        }
-        if self.client.rest().len() > HELD_LIMIT {
-            Then::Dark(redact::TOO_EARLY)
-        } else {
-            Then::Same
-        }
-    }
-
-    fn server_lines(&mut self, story: &mut Story) -> Then {
-        loop {
-            if self.session.replying == Replying::Message {
-                let (count, verdict) = self.session.end.scan(self.server.rest());
-                if count == 0 && verdict == Verdict::More {
-                    return Then::Same;
-                }
-                self.session.message(self.server.take(count), verdict, story);
-                continue;
-            }
-            let Some(line) = self.server.next_line() else { return Then::Same };
-            let Some((text, ended)) = redact::read_reply(line) else {
-                return Then::Dark(redact::LONG_REPLY);
-            };
-            if self.session.pending.front() == Some(&Asked::StartTls) {
-                redact::note_injection(self.client.rest(), story);
-            }
-            let then = self.session.reply(text, ended, story);
-            if then != Then::Same {
-                return then;
-            }
-            let then = self.client_lines(story);
-            if then != Then::Same {
-                return then;
-            }
-        }
-    }
-}
-
-impl Session {
-    fn takes_lines(&self) -> bool {
-        let barrier =
-            matches!(self.pending.back(), Some(Asked::Greeting | Asked::Auth | Asked::StartTls));
-        self.challenged || !barrier && self.pending.len() < PENDING_LIMIT
-    }
-
-    fn line(&mut self, line: Read<'_>, story: &mut Story) -> Then {
+    fn line(&mut self, line: Line<'_>, story: &mut Story) -> Then {
         let challenged = std::mem::take(&mut self.challenged);
-        let mut user = Vec::new();
-        match line {
-            Read::BareCr => return Then::Dark(redact::BARE_CR),
-            Read::TooLong => redact::note_too_long(Side::Client, story),
-            Read::Nul(count, ended) => story.said(Side::Client, &[Piece::Hidden(count)], ended),
-            Read::Text(text, ended) if challenged => {
+        let text = match redact::read(line, story) {
+            Err(dark) => return dark,
+            Ok(text) => text,
+        };
+        let asked = match text {
+            Some((text, ended)) if challenged => {
+                let mut user = Vec::new();
                 let answer = self.exchange.answer(text, self.settings.users, &mut user);
                 story.said(Side::Client, &[answer], ended);
-            }
-            Read::Text(text, ended) => {
-                let asked = self.command(text, ended, story);
-                self.pending.push_back(asked);
                 return Then::Same;
             }
-        }
-        if !challenged {
-            self.pending.push_back(Asked::Secret);
-        }
+            None if challenged => return Then::Same,
+            Some((text, ended)) => self.command(text, ended, story),
+            None => Asked::Secret,
+        };
+        self.burst.asked(!self.pending.is_empty(), matches!(asked, Asked::Secret | Asked::Auth));
+        self.pending.push_back(asked);
         Then::Same
     }
 
@@ -199,21 +147,32 @@ impl Session {
             show_secret(verb, args, is("APOP"), ended, story);
             return Asked::Secret;
         }
-        if let Some((_, asked)) = COMMANDS.iter().find(|(name, _)| is(name)) {
-            story.said(Side::Client, &[Piece::Shown(text)], ended);
-            return if *asked == Asked::List && !args.is_empty() { Asked::Line } else { *asked };
+        match COMMANDS.iter().find(|(name, ..)| is(name)) {
+            Some((_, Args::None, _)) if !args.is_empty() => {
+                show_verb(verb, args, ended, story);
+                Asked::Secret
+            }
+            Some((_, _, asked)) => {
+                story.said(Side::Client, &[Piece::Shown(text)], ended);
+                if *asked == Asked::List && !args.is_empty() { Asked::Line } else { *asked }
+            }
+            None => {
+                if is_among(verb, &EXTENSIONS) && !self.authenticating {
+                    show_verb(verb, args, ended, story);
+                } else {
+                    redact::show_unknown(text, ended, story);
+                }
+                Asked::Secret
+            }
         }
-        if redact::is_like_a_verb(verb) && !self.authenticating {
-            show_verb(verb, args, ended, story);
-        } else {
-            story.said(Side::Client, &[Piece::Hidden(text.len())], ended);
-        }
-        Asked::Secret
     }
 
     fn reply(&mut self, text: &[u8], ended: Ended, story: &mut Story) -> Then {
         let from = Side::Server;
         if self.replying == Replying::List {
+            if text.starts_with(b"+OK") || text.starts_with(b"-ERR") {
+                return Then::Dark(NO_LIST);
+            }
             story.said(from, &[Piece::Shown(text)], ended);
             if text == b"." {
                 self.replying = Replying::Status;
@@ -236,7 +195,8 @@ impl Session {
             (b"+OK" | b"-ERR", Some(&asked)) => {
                 self.pending.pop_front();
                 self.failed = status == b"-ERR";
-                show_status(asked, text, words, ended, story);
+                let shown = if self.burst.hides() { Asked::Secret } else { asked };
+                show_status(shown, text, words, ended, story);
                 self.follow(asked)
             }
             _ => Then::Dark(redact::UNASKED),
@@ -246,7 +206,8 @@ impl Session {
     /// What comes behind the status.
     fn follow(&mut self, asked: Asked) -> Then {
         match asked {
-            Asked::StartTls if !self.failed => return Then::Tls,
+            Asked::StartTls if self.failed => return Then::TlsRefused,
+            Asked::StartTls => return Then::Tls,
             Asked::List if !self.failed => self.replying = Replying::List,
             Asked::Message if !self.failed => {
                 self.replying = Replying::Message;
@@ -271,21 +232,33 @@ impl Session {
     }
 }
 
+/// Whether a command has arguments; behind others stands what may be anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Args {
+    None,
+    Some,
+}
+
 /// Commands in which nothing is secret, and what answers them.
-const COMMANDS: [(&str, Asked); 15] = [
-    ("USER", Asked::Line),
-    ("STAT", Asked::Line),
-    ("LIST", Asked::List),
-    ("UIDL", Asked::List),
-    ("RETR", Asked::Message),
-    ("TOP", Asked::Message),
-    ("DELE", Asked::Line),
-    ("NOOP", Asked::Line),
-    ("RSET", Asked::Line),
-    ("QUIT", Asked::Line),
-    ("CAPA", Asked::List),
-    ("AUTH", Asked::List),
-    ("STLS", Asked::StartTls),
-    ("LANG", Asked::List),
-    ("UTF8", Asked::Line),
+const COMMANDS: [(&str, Args, Asked); 15] = [
+    ("USER", Args::Some, Asked::Line),
+    ("STAT", Args::None, Asked::Line),
+    ("LIST", Args::Some, Asked::List),
+    ("UIDL", Args::Some, Asked::List),
+    ("RETR", Args::Some, Asked::Message),
+    ("TOP", Args::Some, Asked::Message),
+    ("DELE", Args::Some, Asked::Line),
+    ("NOOP", Args::None, Asked::Line),
+    ("RSET", Args::None, Asked::Line),
+    ("QUIT", Args::None, Asked::Line),
+    ("CAPA", Args::None, Asked::List),
+    ("AUTH", Args::None, Asked::List),
+    ("STLS", Args::None, Asked::StartTls),
+    ("LANG", Args::Some, Asked::List),
+    ("UTF8", Args::Some, Asked::Line),
 ];
+
+/// Commands of which only the verb is shown.
+const EXTENSIONS: [&str; 4] = ["LAST", "RPOP", "XTND", "XSENDER"];
+
+const NO_LIST: &str = "a list without an end";

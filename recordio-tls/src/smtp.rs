@@ -4,35 +4,29 @@ mod show;
 
 use plumb::relay::Side;
 use wire::{
-    Asked, Body, Command, Dialogue, Expect, FromServer, LineReader, ReplyLine, Verb, Verdict,
+    Asked, Body, Command, Dialogue, Expect, FromServer, Line, LineReader, ReplyLine, Verb, Verdict,
 };
 
+use crate::exchange::Exchange;
 use crate::message::Message;
-use crate::redact::{self, Exchange, HELD_LIMIT, LINE_LIMIT, Read, Settings, Then, cut_word};
+use crate::redact::{self, Burst, Settings, Then, cut_word};
 use crate::story::{Ended, Piece, Story};
 
 /// One SMTP session.
 #[derive(Debug)]
 pub struct Smtp {
-    client: LineReader,
-    server: LineReader,
-    session: Session,
-}
-
-#[derive(Debug)]
-struct Session {
     settings: Settings,
     dialogue: Dialogue,
     end: Body,
     message: Message,
     exchange: Exchange,
-    /// AUTH has been tried: a line that is no command may be a secret.
+    burst: Burst,
+    /// AUTH has been tried: a word that is no command may be a secret.
     authenticating: bool,
     /// The last EHLO reply offered CHUNKING.
     chunking: bool,
     /// The chunk under way is the last one of its message.
     last_chunk: bool,
-    starttls_answered: bool,
     failed: bool,
 }
 
@@ -40,136 +34,81 @@ impl Smtp {
     /// A session before its greeting.
     pub fn new(settings: Settings) -> Smtp {
         Smtp {
-            client: LineReader::new(LINE_LIMIT),
-            server: LineReader::new(LINE_LIMIT),
-            session: Session {
-                settings,
-                dialogue: Dialogue::new(),
-                end: Body::new(),
-                message: Message::new(settings.show),
-                exchange: Exchange::Other,
-                authenticating: false,
-                chunking: false,
-                last_chunk: false,
-                starttls_answered: false,
-                failed: false,
-            },
+            settings,
+            dialogue: Dialogue::new(),
+            end: Body::new(),
+            message: Message::new(settings.show),
+            exchange: Exchange::Other,
+            burst: Burst::default(),
+            authenticating: false,
+            chunking: false,
+            last_chunk: false,
+            failed: false,
         }
     }
 
-    /// Goes on with what a side said.
-    pub fn bytes(&mut self, from: Side, bytes: &[u8], story: &mut Story) -> Then {
-        match from {
-            Side::Client => {
-                self.client.push(bytes);
-                self.client_lines(story)
+    /// Looks at the next thing that the client said; none before more of it, or a reply, has come.
+    pub fn client(&mut self, lines: &mut LineReader, story: &mut Story) -> Option<Then> {
+        match self.dialogue.expects() {
+            Expect::Nothing => None,
+            Expect::Command if redact::is_tls(lines.rest()) => Some(Then::TlsUnasked),
+            Expect::Command => Some(self.command(lines.next_line()?, story)),
+            Expect::AuthResponse => Some(self.answer(lines.next_line()?, story)),
+            Expect::Body => {
+                let (count, verdict) = self.end.scan(lines.rest());
+                (count > 0 || verdict != Verdict::More)
+                    .then(|| self.body(lines.take(count), verdict, story))
             }
-            Side::Server => {
-                self.server.push(bytes);
-                self.server_lines(story)
+            Expect::Chunk(left) => {
+                let octets = lines.take(usize::try_from(left).unwrap_or(usize::MAX));
+                (!octets.is_empty()).then(|| self.chunk(octets, story))
             }
         }
     }
 
-    /// A side has ended; what it said without a line end is shown like a line.
-    pub fn eof(&mut self, from: Side, story: &mut Story) {
-        match from {
-            Side::Client => self.client_eof(story),
-            Side::Server => redact::show_unended(from, &self.server, story),
-        }
+    /// Looks at the next reply line.
+    pub fn server(&mut self, lines: &mut LineReader, story: &mut Story) -> Option<Then> {
+        let Some((text, ended)) = redact::read_reply(lines.next_line()?) else {
+            return Some(Then::Dark(redact::LONG_REPLY));
+        };
+        Some(self.reply(text, ended, story))
     }
 
-    /// What a side said that nobody has looked at.
-    pub fn unread(&self, from: Side) -> &[u8] {
-        if from == Side::Client { self.client.rest() } else { self.server.rest() }
+    /// A side has ended; what it said without a line end is shown like a line, where all readers would read it alike.
+    pub fn eof(&mut self, from: Side, rest: &[u8], story: &mut Story) {
+        let odd =
+            rest.strip_suffix(b"\r").unwrap_or(rest).iter().any(|byte| b"\r\0".contains(byte));
+        match self.dialogue.expects() {
+            _ if from == Side::Server => redact::show_unended(from, rest, story),
+            Expect::Body => self.message.cut(from, "body", story),
+            Expect::Chunk(_) => self.message.cut(from, "chunk", story),
+            Expect::Command if !rest.is_empty() && !odd => {
+                self.show_command(rest, Ended::Open, story);
+            }
+            _ => redact::show_unended(from, rest, story),
+        }
     }
 
     /// Whether the last reply to anything but QUIT refused it.
     pub fn failed(&self) -> bool {
-        self.session.failed
+        self.failed
     }
 
-    fn client_lines(&mut self, story: &mut Story) -> Then {
-        loop {
-            let then = match self.session.dialogue.expects() {
-                Expect::Nothing if self.client.rest().len() > HELD_LIMIT => {
-                    Then::Dark(redact::TOO_EARLY)
-                }
-                Expect::Nothing => return Then::Same,
-                Expect::Command => {
-                    let Some(line) = self.client.next_line() else { return Then::Same };
-                    self.session.command(redact::read(line), story)
-                }
-                Expect::AuthResponse => {
-                    let Some(line) = self.client.next_line() else { return Then::Same };
-                    self.session.answer(redact::read(line), story)
-                }
-                Expect::Body => {
-                    let (count, verdict) = self.session.end.scan(self.client.rest());
-                    if count == 0 && verdict == Verdict::More {
-                        return Then::Same;
-                    }
-                    self.session.body(self.client.take(count), verdict, story)
-                }
-                Expect::Chunk(left) => {
-                    let count = usize::try_from(left).unwrap_or(usize::MAX);
-                    match self.client.take(count) {
-                        [] => return Then::Same,
-                        octets => self.session.chunk(octets, story),
-                    }
-                }
-            };
-            if then != Then::Same {
-                return then;
+    fn command(&mut self, line: Line<'_>, story: &mut Story) -> Then {
+        let due = self.dialogue.owes_reply();
+        match redact::read(line, story) {
+            Err(dark) => dark,
+            Ok(None) => {
+                self.burst.asked(due, true);
+                self.dialogue.forwarded(Verb::Other);
+                Then::Same
+            }
+            Ok(Some((text, ended))) => {
+                let secret = self.show_command(text, ended, story);
+                self.burst.asked(due, secret);
+                self.forwarded(Command::parse(text))
             }
         }
-    }
-
-    fn server_lines(&mut self, story: &mut Story) -> Then {
-        while let Some(line) = self.server.next_line() {
-            let Some((text, ended)) = redact::read_reply(line) else {
-                return Then::Dark(redact::LONG_REPLY);
-            };
-            let then = self.session.reply(text, ended, story);
-            if std::mem::take(&mut self.session.starttls_answered) {
-                redact::note_injection(self.client.rest(), story);
-            }
-            if then != Then::Same {
-                return then;
-            }
-            let then = self.client_lines(story);
-            if then != Then::Same {
-                return then;
-            }
-        }
-        Then::Same
-    }
-
-    fn client_eof(&mut self, story: &mut Story) {
-        let (from, rest) = (Side::Client, self.client.rest());
-        match self.session.dialogue.expects() {
-            Expect::Body => self.session.message.cut(from, "body", story),
-            Expect::Chunk(_) => self.session.message.cut(from, "chunk", story),
-            _ if rest.is_empty() => {}
-            Expect::Command => self.session.show_command(rest, Ended::Open, story),
-            _ => redact::show_unended(from, &self.client, story),
-        }
-    }
-}
-
-impl Session {
-    fn command(&mut self, line: Read<'_>, story: &mut Story) -> Then {
-        match line {
-            Read::BareCr => return Then::Dark(redact::BARE_CR),
-            Read::TooLong => redact::note_too_long(Side::Client, story),
-            Read::Nul(count, ended) => story.said(Side::Client, &[Piece::Hidden(count)], ended),
-            Read::Text(text, ended) => {
-                self.show_command(text, ended, story);
-                return self.forwarded(Command::parse(text));
-            }
-        }
-        self.dialogue.forwarded(Verb::Other);
-        Then::Same
     }
 
     fn forwarded(&mut self, command: Command<'_>) -> Then {
@@ -194,17 +133,17 @@ impl Session {
         Then::Same
     }
 
-    fn answer(&mut self, line: Read<'_>, story: &mut Story) -> Then {
-        let mut user = Vec::new();
-        match line {
-            Read::BareCr => return Then::Dark(redact::BARE_CR),
-            Read::TooLong => redact::note_too_long(Side::Client, story),
-            Read::Nul(count, ended) => story.said(Side::Client, &[Piece::Hidden(count)], ended),
-            Read::Text(text, ended) => {
+    fn answer(&mut self, line: Line<'_>, story: &mut Story) -> Then {
+        match redact::read(line, story) {
+            Err(dark) => return dark,
+            Ok(None) => {}
+            Ok(Some((text, ended))) => {
+                let mut user = Vec::new();
                 let answer = self.exchange.answer(text, self.settings.users, &mut user);
                 story.said(Side::Client, &[answer], ended);
             }
         }
+        self.burst.asked(self.dialogue.owes_reply(), true);
         self.dialogue.forwarded_auth();
         Then::Same
     }
@@ -254,11 +193,11 @@ impl Session {
             FromServer::Unasked => return Then::Dark(redact::UNASKED),
         };
         self.show_reply(asked, text, &reply, ended, story);
-        self.learn(asked, &reply)
+        self.learn(asked, &reply, story)
     }
 
     /// What the reply changes.
-    fn learn(&mut self, asked: Asked, reply: &ReplyLine<'_>) -> Then {
+    fn learn(&mut self, asked: Asked, reply: &ReplyLine<'_>, story: &mut Story) -> Then {
         if asked != Asked::Command(Verb::Quit) {
             self.failed = reply.code >= 400;
         }
@@ -266,16 +205,13 @@ impl Session {
             Asked::Command(Verb::Ehlo) if reply.code == 250 => {
                 let keyword = cut_word(reply.text).0;
                 self.chunking |= keyword.eq_ignore_ascii_case(b"CHUNKING");
+                show::note_masked(Side::Server, keyword, story);
+                Then::Same
             }
-            Asked::Command(Verb::StartTls) if reply.last => {
-                self.starttls_answered = true;
-                if reply.code == 220 {
-                    return Then::Tls;
-                }
-            }
-            _ => {}
+            Asked::Command(Verb::StartTls) if reply.last && reply.code == 220 => Then::Tls,
+            Asked::Command(Verb::StartTls) if reply.last => Then::TlsRefused,
+            _ => Then::Same,
         }
-        Then::Same
     }
 }
 

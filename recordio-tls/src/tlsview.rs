@@ -4,6 +4,7 @@ use plumb::relay::Side;
 
 use crate::hello::{ClientHello, ServerHello, key_exchange_group};
 use crate::names::Name;
+use crate::redact::HTTP;
 use crate::story::Story;
 
 /// A connection that speaks TLS, or should.
@@ -22,6 +23,7 @@ struct Records {
     reading: Reading,
     handshake: Vec<u8>,
     alert: Vec<u8>,
+    alerts: u64,
     encrypted: bool,
     count: u64,
     bytes: u64,
@@ -51,6 +53,7 @@ impl Default for Records {
             reading: Reading::Header(Vec::new()),
             handshake: Vec::new(),
             alert: Vec::new(),
+            alerts: 0,
             encrypted: false,
             count: 0,
             bytes: 0,
@@ -82,6 +85,29 @@ impl TlsView {
         }
     }
 
+    /// A side has ended: by an alert, or cut off.
+    pub fn eof(&mut self, from: Side, story: &mut Story) {
+        let version = self.version;
+        let side = self.side(from);
+        let note = match &side.reading {
+            Reading::Lost => return,
+            // RFC 5246 7.2.1: whoever ends says so; in TLS 1.3 nobody else can see it.
+            Reading::Header(header) if header.is_empty() => {
+                let tells = side.encrypted && version.is_some_and(|version| version < TLS13);
+                if tells && side.alerts == 0 {
+                    story.note(from, "TLS end without an alert");
+                }
+                return;
+            }
+            Reading::Header(header) if header.first().is_some_and(u8::is_ascii_uppercase) => {
+                NOT_TLS
+            }
+            Reading::Header(_) | Reading::Payload(..) => "TLS cut off inside a record",
+        };
+        self.failed = true;
+        story.note(from, note);
+    }
+
     /// What there is to say at the end.
     pub fn finish(&self, story: &mut Story) {
         story.session(format_args!(
@@ -108,18 +134,24 @@ impl TlsView {
         match kind {
             // RFC 8446 5: in TLS 1.3 it means nothing, and what is encrypted looks like data.
             Kind::ChangeCipherSpec => side.encrypted |= version != Some(TLS13),
-            Kind::Alert(true) => {
-                side.alert.extend_from_slice(part);
-                if over {
-                    self.alert(from, story);
+            Kind::Alert(readable) if !over => {
+                if readable {
+                    side.alert.extend_from_slice(part);
                 }
             }
-            Kind::Alert(false) if over => story.note(from, "TLS alert encrypted"),
+            Kind::Alert(readable) => {
+                side.alerts = side.alerts.saturating_add(1);
+                if !readable {
+                    return story.note(from, "TLS alert encrypted");
+                }
+                side.alert.extend_from_slice(part);
+                self.alert(from, story);
+            }
             Kind::Handshake if !side.encrypted => {
                 side.handshake.extend_from_slice(part);
                 self.messages(from, story);
             }
-            Kind::Alert(false) | Kind::Handshake | Kind::Other => {}
+            Kind::Handshake | Kind::Other => {}
         }
     }
 
@@ -246,7 +278,9 @@ fn parse_header(header: &[u8]) -> Header {
         [0x80..=0xff] | [0x80..=0xff, _] => return Header::Partial,
         [20..=24] | [20..=24, 3] | [20..=24, 3, _] | [20..=24, 3, _, _] => return Header::Partial,
         [20..=24, 3, ..] => {}
-        _ => return Header::NotTls("NOT TLS, not shown"),
+        [b'A'..=b'Z', ..] if header.len() < HEADER => return Header::Partial,
+        header if is_http(header) => return Header::NotTls("HTTP and not TLS, not shown"),
+        _ => return Header::NotTls(NOT_TLS),
     }
     let &[kind, _, _, high, low] = header else { return Header::Partial };
     let length = usize::from(u16::from_be_bytes([high, low]));
@@ -264,6 +298,12 @@ fn parse_header(header: &[u8]) -> Header {
     )
 }
 
+/// Whether these are the first bytes of a request of HTTP (RFC 9112 3).
+fn is_http(bytes: &[u8]) -> bool {
+    let begins = |method: &&str| method.bytes().chain([b' ']).zip(bytes).all(|(a, &b)| a == b);
+    HTTP.iter().any(begins)
+}
+
 /// The first handshake message, if all of it is there: its kind, its body, and what follows.
 fn cut_message(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[kind, a, b, c], rest) = bytes.split_first_chunk::<4>()?;
@@ -271,6 +311,8 @@ fn cut_message(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (message, rest) = rest.split_at_checked(length)?;
     Some((kind, message, rest))
 }
+
+const NOT_TLS: &str = "NOT TLS, not shown";
 
 const HEADER: usize = 5;
 

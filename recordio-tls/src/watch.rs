@@ -2,23 +2,10 @@
 
 use plumb::relay::Side;
 
-use crate::imap::Imap;
-use crate::pop3::Pop3;
-use crate::redact::{HELD_LIMIT, Settings, Then};
-use crate::smtp::Smtp;
+use crate::redact::{HELD_LIMIT, Settings, Then, is_tls};
 use crate::story::Story;
+use crate::talk::{Protocol, Talk};
 use crate::tlsview::TlsView;
-
-/// A protocol whose dialogue we can follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// SMTP and submission.
-    Smtp,
-    /// POP3.
-    Pop3,
-    /// IMAP4.
-    Imap,
-}
 
 /// Who takes over where TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +31,7 @@ pub struct Watch {
 enum Stage {
     /// Nobody knows yet; what the client has said so far.
     Opening(Vec<u8>),
-    Smtp(Box<Smtp>),
-    Pop3(Box<Pop3>),
-    Imap(Box<Imap>),
+    Talk(Box<Talk>),
     Tls(Box<TlsView>),
     /// The client now speaks with somebody else.
     HandedOver,
@@ -66,9 +51,7 @@ impl Watch {
         *total = total.saturating_add(length(bytes));
         let then = match &mut self.stage {
             Stage::Opening(_) => return self.open(from, bytes, story),
-            Stage::Smtp(smtp) => smtp.bytes(from, bytes, story),
-            Stage::Pop3(pop3) => pop3.bytes(from, bytes, story),
-            Stage::Imap(imap) => imap.bytes(from, bytes, story),
+            Stage::Talk(talk) => talk.bytes(from, bytes, story),
             Stage::Tls(tls) => {
                 tls.bytes(from, bytes, story);
                 Then::Same
@@ -81,9 +64,8 @@ impl Watch {
     /// A side has ended.
     pub fn eof(&mut self, from: Side, story: &mut Story) {
         match &mut self.stage {
-            Stage::Smtp(smtp) => smtp.eof(from, story),
-            Stage::Pop3(pop3) => pop3.eof(from, story),
-            Stage::Imap(imap) => imap.eof(from, story),
+            Stage::Talk(talk) => talk.eof(from, story),
+            Stage::Tls(tls) => tls.eof(from, story),
             Stage::Opening(held) if from == Side::Client && !held.is_empty() => {
                 story.note(
                     from,
@@ -116,16 +98,14 @@ impl Watch {
     /// Whether the session has not gone well so far: its last command failed, or nobody can say.
     pub fn bad(&self) -> bool {
         match &self.stage {
-            Stage::Smtp(smtp) => smtp.failed(),
-            Stage::Pop3(pop3) => pop3.failed(),
-            Stage::Imap(imap) => imap.failed(),
+            Stage::Talk(talk) => talk.failed(),
             Stage::Tls(tls) => tls.failed(),
             Stage::Opening(_) | Stage::Dark(..) => true,
             Stage::HandedOver => false,
         }
     }
 
-    /// The first byte of a ClientHello or of a greeting tells all protocols apart.
+    /// The first bytes of a ClientHello, of an alert or of a greeting tell all protocols apart.
     fn open(&mut self, from: Side, bytes: &[u8], story: &mut Story) {
         let Stage::Opening(held) = &mut self.stage else { return };
         if bytes.is_empty() {
@@ -133,28 +113,27 @@ impl Watch {
         }
         if from == Side::Client {
             held.extend_from_slice(bytes);
-            if held.first() == Some(&TLS_HANDSHAKE) {
+            if is_tls(held) || is_sslv2(held) {
                 let held = std::mem::take(held);
                 self.stage = Stage::Tls(Box::default());
-                self.replay([&held, b""], story);
+                self.replay([(Side::Client, &held), (Side::Server, b"")], story);
             } else if held.len() > HELD_LIMIT {
                 self.go_dark(from, NO_GREETING, story);
             }
             return;
         }
         let held = std::mem::take(held);
-        match self.protocol.or_else(|| greeted(bytes)) {
-            Some(Protocol::Smtp) => self.stage = Stage::Smtp(Box::new(Smtp::new(self.settings))),
-            Some(Protocol::Pop3) => self.stage = Stage::Pop3(Box::new(Pop3::new(self.settings))),
-            Some(Protocol::Imap) => self.stage = Stage::Imap(Box::new(Imap::new(self.settings))),
+        self.stage = match self.protocol.or_else(|| greeted(bytes)) {
+            // The client speaks in clear with a server that speaks TLS only.
+            None if bytes.first() == Some(&TLS_ALERT) => Stage::Tls(Box::default()),
             None => return self.go_dark(from, UNKNOWN, story),
-        }
-        self.replay([&held, bytes], story);
+            Some(protocol) => Stage::Talk(Box::new(Talk::new(protocol, self.settings))),
+        };
+        self.replay([(Side::Client, &held), (Side::Server, bytes)], story);
     }
 
-    /// Looks at bytes of client and server once more, now that it is known what they are.
-    fn replay(&mut self, bytes: [&[u8]; 2], story: &mut Story) {
-        let turns = [(Side::Client, bytes[0]), (Side::Server, bytes[1])];
+    /// Looks at bytes of both sides once more, now that it is known what they are.
+    fn replay(&mut self, turns: [(Side, &[u8]); 2], story: &mut Story) {
         for (from, bytes) in turns {
             let total = self.total(from);
             *total = total.saturating_sub(length(bytes));
@@ -168,17 +147,24 @@ impl Watch {
 
     fn follow(&mut self, from: Side, then: Then, story: &mut Story) {
         match then {
-            Then::Same => {}
+            Then::Same | Then::TlsRefused => {}
             Then::Dark(why) => self.go_dark(from, why, story),
             Then::Tls if self.tls_by == TlsBy::Ucspi => {
                 story.note(from, "TLS by UCSPI-TLS, not seen from here");
                 self.stage = Stage::HandedOver;
             }
-            Then::Tls => {
-                let [client, server] = self.unread();
+            Then::Tls | Then::TlsUnasked => {
+                if then == Then::TlsUnasked {
+                    story.note(Side::Client, "TLS without STARTTLS");
+                }
+                let [mut client, server] = self.unread();
                 self.stage = Stage::Tls(Box::default());
-                let early = client.first() == Some(&TLS_HANDSHAKE);
-                self.replay([if early { &client } else { b"" }, &server], story);
+                if !is_tls(&client) {
+                    client.clear();
+                }
+                let turns = [(Side::Client, &client[..]), (Side::Server, &server)];
+                // Whose bytes these are that told it, goes on behind them.
+                self.replay(if from == Side::Server { turns } else { [turns[1], turns[0]] }, story);
             }
         }
     }
@@ -187,9 +173,7 @@ impl Watch {
     fn unread(&self) -> [Vec<u8>; 2] {
         let sides = [Side::Client, Side::Server];
         match &self.stage {
-            Stage::Smtp(smtp) => sides.map(|side| smtp.unread(side).to_vec()),
-            Stage::Pop3(pop3) => sides.map(|side| pop3.unread(side).to_vec()),
-            Stage::Imap(imap) => sides.map(|side| imap.unread(side).to_vec()),
+            Stage::Talk(talk) => sides.map(|side| talk.unread(side).to_vec()),
             _ => [Vec::new(), Vec::new()],
         }
     }
@@ -220,8 +204,13 @@ fn greeted(bytes: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// RFC 8446 5.1: no line of any of these protocols begins with it.
-const TLS_HANDSHAKE: u8 = 22;
+/// The hello of a client that knows TLS by hearsay only (RFC 6176): length and kind.
+fn is_sslv2(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x80..=0xff, _, 1, ..])
+}
+
+/// RFC 8446 5.1.
+const TLS_ALERT: u8 = 21;
 
 const NO_GREETING: &str = "too much was sent before the greeting";
 const UNKNOWN: &str = "the greeting is not SMTP, POP3 or IMAP";

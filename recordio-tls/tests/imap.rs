@@ -105,10 +105,10 @@ fn authenticate_in_all_its_forms() {
          > a4 NO [redacted 20]
          < [redacted 8]
          < [redacted 8]
-         > [redacted 17]
-         > [redacted 17]
+         > [redacted 8] BAD [redacted 4]
+         > [redacted 8] BAD [redacted 4]
          < [redacted 17]
-         > [redacted 14]
+         > [redacted 2] BAD [redacted 7]
          < a6 AUTHENTICATE [redacted 8]
          > a6 NO",
     );
@@ -197,8 +197,8 @@ fn literals_and_mail() {
          > * FLAGS (x)
          > * URLFETCH [redacted 6]
          > e OK [READ-WRITE] done
-         < f XFOO [redacted 6]
-         > f BAD [redacted 6]",
+         < [redacted 13]
+         > [redacted 1] BAD [redacted 6]",
     );
     let whole = log(ALL, &steps(script));
     assert!(whole.contains("> c OK\\r \n> + x \n>  FLAGS ())\\r \n"), "{whole}");

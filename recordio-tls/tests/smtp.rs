@@ -196,7 +196,8 @@ fn secrets_behind_a_refusal_stay_hidden() {
          C: QUIT
          S: 221 bye",
         "> 220 mx
-         < GET [redacted 10]
+         < [HTTP on this port]
+         < [redacted 14]
          > 500 [redacted 10]
          < AUTH LOGIN
          > 538 5.7.11 [redacted 8]
@@ -206,7 +207,7 @@ fn secrets_behind_a_refusal_stay_hidden() {
          < [redacted 6]
          > 500 [redacted 9]
          > 500 5.5.2 [redacted 9]
-         > 250 ok
+         > 250 [redacted 2]
          > 500 [redacted 7]
          < QUIT
          > 221 bye",
@@ -372,7 +373,7 @@ fn codes_of_auth_hide_their_words() {
         "> 220 mx
          < NOOP
          < AUTH PLAIN [redacted 8]
-         > 250 ok
+         > 250 [redacted 2]
          > 250 [redacted 14]
          < RSET
          > 535 5.7.8 [redacted 9]",

@@ -2,13 +2,13 @@
 
 use plumb::relay::Side;
 
-use super::{KEYWORD_MAX, Kind, Pending, Replying, Session, Stage};
+use super::{Imap, KEYWORD_MAX, Kind, Pending, Replying, Stage};
 use crate::literal::{Marker, marker};
 use crate::message::Show;
 use crate::redact::{self, Then, cut_word};
 use crate::story::{Ended, Piece, Story};
 
-impl Session {
+impl Imap {
     /// A line of the server.
     pub(super) fn reply(&mut self, text: &[u8], ended: Ended, story: &mut Story) -> Then {
         let literal = match marker(text) {
@@ -39,15 +39,17 @@ impl Session {
     /// RFC 9051 7.6: the server wants more of the last command.
     fn goes_on(&mut self, text: &[u8], words: &[u8], ended: Ended, story: &mut Story) -> Then {
         let last = self.pending.back().map(|pending| pending.kind);
-        match (self.stage, last) {
-            (Stage::Go(count), _) => self.stage = Stage::Literal(count),
-            (Stage::Wait, Some(Kind::Authenticate)) => {
+        // Its turn comes before that of any later command.
+        let idle = self.pending.iter_mut().find(|pending| pending.kind == Kind::Idle);
+        match (self.stage, last, idle) {
+            (_, _, Some(idle)) => idle.kind = Kind::Idling,
+            (Stage::Go(count), ..) => self.stage = Stage::Literal(count),
+            (Stage::Wait, Some(Kind::Authenticate), None) => {
                 let challenge = self.exchange.challenge(words);
                 story.said(Side::Server, &[Piece::Shown(b"+ "), challenge], ended);
                 self.stage = Stage::Answer;
                 return Then::Same;
             }
-            _ if self.pending.iter().any(|pending| pending.kind == Kind::Idle) => {}
             _ => return Then::Dark(redact::UNASKED),
         }
         story.said(Side::Server, &[Piece::Shown(text)], ended);
@@ -66,24 +68,24 @@ impl Session {
             return Then::Dark(redact::UNASKED);
         };
         let is_last = at.saturating_add(1) == self.pending.len();
+        // Two commands may have had the same tag.
+        let secret = self.pending.iter().any(|pending| pending.secret);
         let Some(Pending { kind, tag_hidden, .. }) = self.pending.remove(at) else {
             return Then::Dark(redact::UNASKED);
         };
         let status = cut_word(words).0;
         self.failed = !status.eq_ignore_ascii_case(b"OK");
-        if tag_hidden {
-            story.said(Side::Server, &[Piece::Hidden(text.len())], ended);
-        } else {
-            show_status(text, words, hides(kind), ended, story);
-        }
+        let shown_from = if tag_hidden { tag.len() } else { 0 };
+        show_status(text, shown_from, words, secret, ended, story);
         if is_last && matches!(self.stage, Stage::Go(_) | Stage::Wait | Stage::Answer) {
             self.stage = Stage::Command;
         }
-        if kind == Kind::StartTls {
-            self.starttls_answered = true;
-            return if self.failed { Then::Same } else { Then::Tls };
+        match kind {
+            Kind::StartTls if self.failed => Then::TlsRefused,
+            Kind::StartTls => Then::Tls,
+            Kind::Compress if !self.failed => Then::Dark(COMPRESSED),
+            _ => Then::Same,
         }
-        Then::Same
     }
 
     fn untagged(&mut self, text: &[u8], words: &[u8], ended: Ended, story: &mut Story) {
@@ -92,9 +94,13 @@ impl Session {
         let keyword = if number { cut_word(rest).0 } else { first };
         let among =
             |names: &[&str]| names.iter().any(|name| keyword.eq_ignore_ascii_case(name.as_bytes()));
-        let secret = self.pending.iter().any(|pending| hides(pending.kind));
+        let secret = self.pending.iter().any(|pending| pending.secret);
         if among(STATUSES) {
-            show_status(text, words, secret, ended, story);
+            if among(&["BAD"]) {
+                // What was too odd to have a tag is answered like this.
+                self.pending.retain(|pending| !pending.tag.is_empty());
+            }
+            show_status(text, 0, words, secret, ended, story);
         } else if among(DATA) || self.settings.show == Show::Whole && !secret {
             story.said(Side::Server, &[Piece::Shown(text)], ended);
         } else {
@@ -126,19 +132,21 @@ impl Session {
     }
 }
 
-/// Whether replies may repeat what must not be seen.
-fn hides(kind: Kind) -> bool {
-    matches!(kind, Kind::Secret | Kind::Authenticate)
-}
-
-/// A status response; what it says in words is hidden where it could repeat a secret.
-fn show_status(text: &[u8], words: &[u8], secret: bool, ended: Ended, story: &mut Story) {
+/// A status response, behind its tag where that is hidden; what it says in words is hidden where it could repeat a secret.
+fn show_status(
+    text: &[u8],
+    from: usize,
+    words: &[u8],
+    secret: bool,
+    ended: Ended,
+    story: &mut Story,
+) {
     let (_, message) = cut_word(words);
-    if !secret || message.is_empty() {
-        return story.said(Side::Server, &[Piece::Shown(text)], ended);
-    }
-    let shown = text.get(..text.len().saturating_sub(message.len())).unwrap_or_default();
-    story.said(Side::Server, &[Piece::Shown(shown), Piece::Hidden(message.len())], ended);
+    let hidden = if secret { message.len() } else { 0 };
+    let shown = text.get(from..text.len().saturating_sub(hidden)).unwrap_or_default();
+    let pieces = [Piece::Hidden(from), Piece::Shown(shown), Piece::Hidden(hidden)];
+    let pieces = pieces.iter().copied().filter(|piece| *piece != Piece::Hidden(0));
+    story.said(Side::Server, &pieces.collect::<Vec<_>>(), ended);
 }
 
 /// RFC 9051 7.1.
@@ -159,3 +167,5 @@ const DATA: &[&str] = &[
     "RECENT",
     "EXPUNGE",
 ];
+
+const COMPRESSED: &str = "it is compressed";

@@ -3,45 +3,65 @@
 use plumb::relay::Side;
 use wire::{Asked, Command, ReplyLine, Verb};
 
-use super::Session;
-use crate::redact::{self, Exchange, cut_word};
+use super::Smtp;
+use crate::exchange::Exchange;
+use crate::redact::{self, cut_word, is_among, is_blank, show_verb};
 use crate::story::{Ended, Piece, Story};
 
-impl Session {
-    /// Shows a command, but for what authenticates.
-    pub(super) fn show_command(&mut self, text: &[u8], ended: Ended, story: &mut Story) {
+impl Smtp {
+    /// Shows a command, but for what authenticates; whether something in it was hidden.
+    pub(super) fn show_command(&mut self, text: &[u8], ended: Ended, story: &mut Story) -> bool {
         let Command { verb, args } = Command::parse(text);
+        let word = cut_word(text.trim_ascii_start()).0;
         match verb {
             Verb::Auth => {
-                let verb = cut_word(text.trim_ascii_start()).0;
                 let users = self.settings.users;
-                self.exchange = Exchange::begin(verb, args, users, ended, story);
+                self.exchange = Exchange::begin(word, args, users, ended, story);
+                return true;
             }
-            Verb::Other => self.show_other(text, args, ended, story),
-            Verb::Bdat if wire::chunk(args).is_none() => {
-                redact::show_verb(cut_word(text.trim_ascii_start()).0, args, ended, story);
+            Verb::Other => return self.show_other(text, word, args, ended, story),
+            // RFC 5321 4.1.1: what stands behind these means nothing, so it may be a slip of whoever types.
+            Verb::Quit | Verb::Rset | Verb::Data | Verb::StartTls | Verb::Noop
+                if !args.is_empty() => {}
+            Verb::Bdat if wire::chunk(args).is_none() => {}
+            Verb::Mail if !self.settings.users => {
+                show_mail(text, ended, story);
+                return false;
             }
-            _ => story.said(Side::Client, &[Piece::Shown(text)], ended),
+            _ => {
+                story.said(Side::Client, &[Piece::Shown(text)], ended);
+                return false;
+            }
         }
+        show_verb(word, args, ended, story);
+        true
     }
 
-    /// A word that is no command of SMTP: shown where it can only be one of an extension.
-    fn show_other(&mut self, text: &[u8], args: &[u8], ended: Ended, story: &mut Story) {
-        let word = cut_word(text.trim_ascii_start()).0;
-        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-        if is("ETRN") || is("XFORWARD") {
-            return story.said(Side::Client, &[Piece::Shown(text)], ended);
+    /// A word that is no command of SMTP: shown where it is one of a known extension.
+    fn show_other(
+        &mut self,
+        text: &[u8],
+        word: &[u8],
+        args: &[u8],
+        ended: Ended,
+        story: &mut Story,
+    ) -> bool {
+        note_masked(Side::Client, word, story);
+        if is_among(word, &["ETRN"]) {
+            story.said(Side::Client, &[Piece::Shown(text)], ended);
+            return false;
         }
-        if is("XCLIENT") {
-            return show_xclient(word, args, ended, story);
+        if is_among(word, &["XCLIENT", "XFORWARD"]) {
+            show_attributes(word, args, ended, story);
+        } else if is_among(word, &["BURL"]) || !self.authenticating && is_among(word, &EXTENSIONS) {
+            show_verb(word, args, ended, story);
+        } else {
+            redact::show_unknown(text, ended, story);
         }
-        if is("BURL") || !self.authenticating && redact::is_like_a_verb(word) {
-            return redact::show_verb(word, args, ended, story);
-        }
-        story.said(Side::Client, &[Piece::Hidden(text.len())], ended);
+        true
     }
 
-    /// Shows a reply; of one to AUTH, or to a command that was hidden, the codes only: servers repeat what they heard.
+    /// Shows a reply; of one to AUTH, or to commands of which something was hidden, the codes only: servers repeat what they heard.
     pub(super) fn show_reply(
         &mut self,
         asked: Asked,
@@ -51,7 +71,8 @@ impl Session {
         story: &mut Story,
     ) {
         let hides = matches!(asked, Asked::Command(Verb::Auth | Verb::Other) | Asked::AuthResponse)
-            || AUTH_CODES.contains(&reply.code);
+            || AUTH_CODES.contains(&reply.code)
+            || self.burst.hides();
         if !hides {
             return story.said(Side::Server, &[Piece::Shown(text)], ended);
         }
@@ -67,14 +88,44 @@ impl Session {
     }
 }
 
-/// Postfix' XCLIENT: attributes of the client, of which only addresses and names may be seen.
-fn show_xclient(verb: &[u8], args: &[u8], ended: Ended, story: &mut Story) {
+/// MAIL, whose AUTH= names a user (RFC 4954 5).
+fn show_mail(text: &[u8], ended: Ended, story: &mut Story) {
+    let mut pieces = Vec::new();
+    for word in text.split_inclusive(is_blank) {
+        match word.split_at_checked(AUTH.len()) {
+            Some((name, user)) if name.eq_ignore_ascii_case(AUTH) => {
+                let (shown, _) = cut_word(user);
+                let blank = user.get(shown.len()..).unwrap_or_default();
+                // RFC 4954 5: nobody who could be named.
+                let user =
+                    if shown == b"<>" { Piece::Shown(shown) } else { Piece::Hidden(shown.len()) };
+                pieces.extend([Piece::Shown(name), user, Piece::Shown(blank)]);
+            }
+            _ => pieces.push(Piece::Shown(word)),
+        }
+    }
+    story.said(Side::Client, &pieces, ended);
+}
+
+/// Says that a firewall has written over a word: it does not want the two to agree on TLS.
+pub(super) fn note_masked(from: Side, word: &[u8], story: &mut Story) {
+    let Some((last, before)) = word.split_last() else { return };
+    if before.len() >= MASKED_MIN
+        && before.iter().all(|&byte| byte == b'X')
+        && last.is_ascii_uppercase()
+    {
+        story.note(from, "STRIPPED: somebody between has written over a command with X");
+    }
+}
+
+/// Postfix' XCLIENT and XFORWARD: attributes of the client, of which only addresses and names may be seen.
+fn show_attributes(verb: &[u8], args: &[u8], ended: Ended, story: &mut Story) {
     let mut pieces = vec![Piece::Shown(verb)];
-    for attribute in args.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+    for attribute in args.split(is_blank).filter(|word| !word.is_empty()) {
         pieces.push(Piece::Shown(b" "));
         let equals = attribute.iter().position(|&byte| byte == b'=');
         let (name, value) = attribute.split_at_checked(equals.unwrap_or(0)).unwrap_or_default();
-        if XCLIENT_SHOWN.iter().any(|shown| name.eq_ignore_ascii_case(shown.as_bytes())) {
+        if is_among(name, &ATTRIBUTES) {
             pieces.push(Piece::Shown(attribute));
         } else if name.eq_ignore_ascii_case(b"LOGIN") {
             pieces.extend([Piece::Shown(name), Piece::Shown(b"=")]);
@@ -105,5 +156,24 @@ const AUTH_CODES: [u16; 5] = [235, 432, 534, 535, 538];
 /// RFC 4954 4: the reply that asks for an answer.
 const CHALLENGE: u16 = 334;
 
-const XCLIENT_SHOWN: [&str; 8] =
-    ["NAME", "ADDR", "PORT", "PROTO", "HELO", "DESTADDR", "DESTPORT", "REVERSE_NAME"];
+/// Shortest word of X that is no accident, its last letter left out: Cisco's firewalls turn STARTTLS into XXXXXXXA, and EHLO into XXXX.
+const MASKED_MIN: usize = 3;
+
+const AUTH: &[u8] = b"AUTH=";
+
+/// What follows them is hidden.
+const EXTENSIONS: [&str; 9] =
+    ["LHLO", "ATRN", "TURN", "SEND", "SOML", "SAML", "XEXCH50", "USER", "PASS"];
+
+const ATTRIBUTES: [&str; 10] = [
+    "NAME",
+    "ADDR",
+    "PORT",
+    "PROTO",
+    "HELO",
+    "IDENT",
+    "SOURCE",
+    "DESTADDR",
+    "DESTPORT",
+    "REVERSE_NAME",
+];

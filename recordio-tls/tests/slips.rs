@@ -1,0 +1,364 @@
+//! Secrets where none belong: typed as commands, behind commands, in the wrong protocol, and repeated by servers out of turn.
+
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::expect_used)]
+#![allow(clippy::panic)]
+
+mod common;
+
+use common::{ALL, DEFAULT, Step, cut, log, shows, singly, steps};
+use recordio_tls::message::Show;
+use recordio_tls::redact::Settings;
+
+/// No four bytes of `hunter2...` and of its base64 are in the log, whatever is asked for and however it is cut.
+fn never_seen(script: &str) -> String {
+    let session = steps(script);
+    let whole = log(DEFAULT, &session);
+    all_cuts(&session, &whole);
+    for settings in [DEFAULT, Settings { show: Show::Header, users: true }, ALL] {
+        let whole = log(settings, &session);
+        for secret in SECRETS {
+            for part in secret.as_bytes().windows(4) {
+                let part = String::from_utf8_lossy(part);
+                assert!(!whole.contains(&*part), "{part} is shown of\n{script}\n{whole}");
+            }
+        }
+    }
+    whole
+}
+
+/// A password, and `test`, `\0test\0hunter2hunter2` and the password in base64.
+const SECRETS: [&str; 4] =
+    ["hunter2hunter2", "ZXN0", "AHRlc3QAaHVudGVyMmh1bnRlcjI=", "aHVudGVyMmh1bnRlcjI="];
+
+// A word that is no command may be the password of somebody who typed too early, or whose client is out of step.
+#[test]
+fn a_password_is_no_command() {
+    for (greeting, refusal) in [("220 mx", "500"), ("+OK", "-ERR"), ("* OK", "hunter2hunter2 BAD")]
+    {
+        let log =
+            never_seen(&format!("S: {greeting}\nC: hunter2hunter2\nS: {refusal} hunter2hunter2?"));
+        assert!(log.contains("< [redacted 14]"), "{log}");
+        never_seen(&format!("S: {greeting}\nC: hunter2hunter2 hunter2hunter2\nS: {refusal} what"));
+        never_seen(&format!("S: {greeting}\nC: hunter2hunter2..."));
+    }
+    for word in ["hunter", "hunt", "unte"] {
+        never_seen(&format!("S: 220 mx\nC: {word}\nS: 500 {word}?"));
+        never_seen(&format!("S: +OK\nC: {word}\nS: -ERR {word}?"));
+        never_seen(&format!("S: * OK\nC: {word}\nS: {word} BAD what"));
+        never_seen(&format!("S: * OK\nC: a {word}\nS: a BAD {word}?"));
+    }
+}
+
+// RFC 5321 4.1.1, RFC 1939, RFC 9051 6: commands without arguments; what stands behind them is a slip.
+#[test]
+fn nothing_is_shown_behind_commands_that_take_nothing() {
+    for verb in ["QUIT", "RSET", "DATA", "STARTTLS", "noop"] {
+        let log = never_seen(&format!(
+            "S: 220 mx\nC: {verb} hunter2hunter2\nS: 501 no hunter2hunter2 here"
+        ));
+        assert!(log.contains(&format!("< {verb} [redacted 14]")), "{log}");
+    }
+    for verb in ["QUIT", "STAT", "RSET", "NOOP", "capa", "STLS"] {
+        never_seen(&format!("S: +OK\nC: {verb} hunter2hunter2\nS: -ERR no hunter2hunter2 here"));
+    }
+    for verb in ["LOGOUT", "noop", "CAPABILITY", "STARTTLS", "IDLE", "CHECK", "EXPUNGE"] {
+        never_seen(&format!(
+            "S: * OK\nC: a {verb} hunter2hunter2\nS: a BAD no hunter2hunter2 here"
+        ));
+    }
+}
+
+// RFC 4954 4: whatever the letters and blanks, and whoever runs ahead, is refused, cancels or gives up.
+#[test]
+fn auth_in_every_disguise() {
+    for line in [
+        "AUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "auth plain AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        " aUtH\\t \\tpLaIn\\t AHRlc3QAaHVudGVyMmh1bnRlcjI= ",
+        "AUTH\\x0bPLAIN\\x0cAHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "AUTH PLAIN\\xa0AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "AUTH=PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "AUTHPLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "AUTH AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "AUTH PLAIN test hunter2hunter2",
+        "AUTH LOGIN dGVzdA== aHVudGVyMmh1bnRlcjI=",
+        "AUTH XHUNTER hunter2hunter2",
+        "\\x00AUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "AUTH PLAIN\\x00AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "\\xefAUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "AUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=\\rNOOP",
+        "EHLO x\\rAUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "MAIL FROM:<>\\x00AUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+    ] {
+        let greeted = "S: 220 mx\nC: EHLO x\nS: 250 AUTH PLAIN LOGIN";
+        never_seen(&format!("{greeted}\nC: {line}\nS: 535 you said {line}\nC: QUIT\nS: 221 bye"));
+        never_seen(&format!("{greeted}\nC: {line}\\n...\nS: 500 {line}?"));
+        never_seen(&format!("{greeted}\nC: {line}..."));
+        let log = never_seen(&format!(
+            "{greeted}\nC: NOOP\\r\\n{line}\\r\\nQUIT\nS: 250 ok\nS: 535 {line}\nS: 221 bye"
+        ));
+        assert!(log.contains("< NOOP"), "{log}");
+    }
+}
+
+#[test]
+fn exchanges_that_go_wrong() {
+    let greeted = "S: 220 mx\nC: EHLO x\nS: 250-AUTH PLAIN LOGIN\nS: 250 STARTTLS\n";
+    for (what, said) in [
+        (
+            "behind several lines",
+            "C: AUTH PLAIN\nS: 334-aHVudGVyMmh1bnRlcjI=\nS: 334 \nC: AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: 535-hunter2hunter2\nS: 535 no",
+        ),
+        (
+            "cancelled, then pipelined",
+            "C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: *\\r\\ndGVzdA==\\r\\naHVudGVyMmh1bnRlcjI=\nS: 501 no\nS: 500 dGVzdA==\nS: 500 aHVudGVyMmh1bnRlcjI=",
+        ),
+        (
+            "before any 334",
+            "C: AUTH LOGIN\\r\\ndGVzdA==\\r\\naHVudGVyMmh1bnRlcjI=\nS: 334 VXNlcm5hbWU6\nS: 334 UGFzc3dvcmQ6\nS: 235 welcome",
+        ),
+        (
+            "refused at once",
+            "C: AUTH LOGIN\\r\\ndGVzdA==\\r\\naHVudGVyMmh1bnRlcjI=\nS: 538 no\nS: 500 dGVzdA==\nS: 502 aHVudGVyMmh1bnRlcjI=",
+        ),
+        (
+            "one answer too many",
+            "C: AUTH LOGIN dGVzdA==\\r\\naHVudGVyMmh1bnRlcjI=\\r\\naHVudGVyMmh1bnRlcjI=\nS: 334 UGFzc3dvcmQ6\nS: 535 no\nS: 500 aHVudGVyMmh1bnRlcjI=",
+        ),
+        (
+            "another prompt",
+            "C: AUTH LOGIN =\nS: 334 cGFzc3dvcmQ=\nC: aHVudGVyMmh1bnRlcjI=\nS: 535 no",
+        ),
+        ("no prompt", "C: AUTH LOGIN =\nS: 334 \nC: aHVudGVyMmh1bnRlcjI=\nS: 535 no"),
+        ("PLAIN without its first part", "C: AUTH PLAIN dGVzdABodW50ZXIyaHVudGVyMg==\nS: 535 no"),
+        ("PLAIN of one part too many", "C: AUTH PLAIN AABodW50ZXIyaHVudGVyMgA=\nS: 535 no"),
+        (
+            "the answer as it is",
+            "C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: test\nS: 334 UGFzc3dvcmQ6\nC: hunter2hunter2\nS: 535 hunter2hunter2",
+        ),
+        (
+            "an empty answer",
+            "C: AUTH PLAIN\nS: 334 \nC:\nS: 501 no\nC: hunter2hunter2\nS: 500 hunter2hunter2",
+        ),
+        (
+            "TLS refused",
+            "C: STARTTLS\nS: 454 no\nC: AUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: 535 no",
+        ),
+        (
+            "an answer behind the end",
+            "C: AUTH PLAIN\nS: 334 \nC: AHRlc3QAaHVudGVyMmh1bnRlcjI=...\nS: 421 bye",
+        ),
+    ] {
+        let log = never_seen(&format!("{greeted}{said}"));
+        assert!(log.contains("AUTH"), "{what}: {log}");
+    }
+}
+
+// Servers answer an empty line or not, and some answer twice: the words of a reply may belong to another command.
+#[test]
+fn a_reply_out_of_turn_is_not_trusted() {
+    never_seen("S: 220 mx\nC: \\r\\nNOOP\\r\\nhunter2hunter2\nS: 250 ok\nS: 500 hunter2hunter2?");
+    never_seen(
+        "S: 220 mx\nC: NOOP\\r\\nhunter2hunter2\\r\\nRSET\nS: 250 ok\nS: 250 twice\nS: 500 hunter2hunter2?",
+    );
+    never_seen(
+        "S: +OK\nC: USER u\\r\\nPASS hunter2hunter2\\r\\nSTAT\nS: +OK\nS: +OK\nS: -ERR hunter2hunter2",
+    );
+    never_seen("S: +OK\nC: \\r\\nPASS hunter2hunter2\nS: -ERR hunter2hunter2");
+    never_seen("S: +OK\nC: CAPA\nS: +OK\nC: PASS hunter2hunter2\nS: -ERR hunter2hunter2");
+    never_seen("S: * OK\nC: a NOOP\\r\\na LOGIN test hunter2hunter2\nS: a NO hunter2hunter2");
+}
+
+// RFC 4954 5, Postfix' XCLIENT and XFORWARD, RFC 4468, RFC 1985.
+#[test]
+fn users_and_tokens_in_other_commands() {
+    let script = "
+        S: 220 mx
+        C: MAIL FROM:<a@b> auth=test+40b SIZE=5
+        S: 250 ok
+        C: MAIL FROM:<a@b> AUTH=<>
+        S: 250 ok
+        C: XCLIENT NAME=a LOGIN=test hunter2hunter2
+        S: 220 mx
+        C: XFORWARD ADDR=1.2.3.4 SECRET=x
+        S: 250 ok
+        C: BURL imap://x;urlauth=hunter2hunter2
+        S: 554 no";
+    shows(
+        DEFAULT,
+        script,
+        "> 220 mx
+         < MAIL FROM:<a@b> auth=[redacted 8] SIZE=5
+         > 250 ok
+         < MAIL FROM:<a@b> AUTH=<>
+         > 250 ok
+         < XCLIENT NAME=a LOGIN=[redacted 4] [redacted 14]
+         > 220 [redacted 2]
+         < XFORWARD ADDR=1.2.3.4 [redacted 8]
+         > 250 [redacted 2]
+         < BURL [redacted 31]
+         > 554 [redacted 2]",
+    );
+    let users = log(Settings { users: true, ..DEFAULT }, &steps(script));
+    assert!(users.contains("auth=test+40b SIZE=5"), "{users}");
+}
+
+// RFC 1939 7, RFC 5034.
+#[test]
+fn pop3_in_every_disguise() {
+    for said in [
+        "C: PASS hunter2hunter2 hunter2hunter2\nS: -ERR hunter2hunter2",
+        "C:  pAsS\\thunter2hunter2\nS: -ERR no",
+        "C: PASS  hunter2hunter2\\n...\nS: -ERR no",
+        "C: PASS hunter2hunter2...",
+        "C: PASS\\x00hunter2hunter2\nS: -ERR no",
+        "C: PASS hunter2\\rhunter2hunter2\nS: -ERR no",
+        "C: APOP hunter2hunter2\nS: -ERR no",
+        "C: APOP user hunter2hunter2 hunter2hunter2\nS: -ERR no",
+        "C: AUTH PLAIN\nS: + \nC: AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: -ERR AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "C: AUTH PLAIN\nS: +\nC: AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: +OK",
+        "C: AUTH CRAM-MD5\nS: + aHVudGVyMmh1bnRlcjI=\nC: *\\r\\nhunter2hunter2\nS: -ERR no\nS: -ERR hunter2hunter2",
+        "C: AUTH hunter2hunter2\nS: -ERR no",
+        "C: XAUTH hunter2hunter2\nS: -ERR hunter2hunter2",
+        "C: RPOP hunter2hunter2\nS: -ERR no",
+    ] {
+        never_seen(&format!("S: +OK hi <hunter2hunter2@mx>\n{said}"));
+    }
+}
+
+// RFC 9051 4.3, 6.2.2, 6.2.3: quoted strings with escapes, literals anywhere, odd tags, initial responses.
+#[test]
+fn imap_in_every_disguise() {
+    for said in [
+        "C: a LOGIN test hunter2hunter2\nS: a NO hunter2hunter2",
+        "C: a login \"te\\\\\"st\" \"hunter2\\\\\\\\hunter2\\\\\"\"\nS: a NO",
+        "C: a LOGIN \"hunter2hunter2\"\nS: a BAD",
+        "C: a LOGIN hunter2hunter2 \nS: a BAD",
+        "C: a LOGIN \"hunter2hunter2\nS: a BAD",
+        "C: a LOGIN {4}\nS: + go\nC: test {14}\nS: + go\nC: hunter2hunter2\nS: a NO hunter2hunter2",
+        "C: a LOGIN {4+}\\r\\ntest {14+}\\r\\nhunter2hunter2\nS: a NO",
+        "C: a LOGIN {4+}\\r\\ntest \"hunter2hunter2\"\nS: a NO",
+        "C: a LOGIN test {14+}\\r\\nhunter2hunter2\nS: a OK",
+        "C: a LOGIN test {14+} \\r\\nhunter2hunter2\nS: a BAD\nS: hunter2hunter2 BAD",
+        "C: a LOGIN test {14}\nS: a NO\nC: hunter2hunter2\nS: hunter2hunter2 BAD",
+        "C: a LOGIN {2}...",
+        "C: a LOGIN {14+}\\r\\nhunter2...",
+        "C: a AUTHENTICATE PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: a NO",
+        "C: a AUTHENTICATE PLAIN\nS: +\nC: AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: a NO AHRlc3QAaHVudGVyMmh1bnRlcjI=",
+        "C: a AUTHENTICATE LOGIN\\r\\ndGVzdA==\\r\\naHVudGVyMmh1bnRlcjI=\nS: a NO no\nS: dGVzdA== BAD\nS: * BAD aHVudGVyMmh1bnRlcjI=",
+        "C: a AUTHENTICATE hunter2hunter2\nS: a NO",
+        "C: a+b LOGIN test hunter2hunter2\nS: a+b NO hunter2hunter2",
+        "C: hunter2+hunter2+hunter2 LOGIN test hunter2hunter2\nS: hunter2+hunter2+hunter2 NO hunter2hunter2",
+        "C: . LOGIN test hunter2hunter2\nS: . NO hunter2hunter2",
+        "C: a ID (\"token\" \"hunter2hunter2\")\nS: * ID (\"token\" \"hunter2hunter2\")\nS: a OK hunter2hunter2",
+        "C: a GENURLAUTH \"imap://x\" INTERNAL\nS: * GENURLAUTH \"imap://x:internal:hunter2hunter2\"\nS: a OK",
+        "C: a APPEND x CATENATE (URL {14+}\\r\\nhunter2hunter2)\nS: a OK",
+        "C: a APPEND {5+}\\r\\ninbox CATENATE (URL {14+}\\r\\nhunter2hunter2)\nS: a OK",
+        "C: a IDLE\nS: + idling\nC: hunter2hunter2\nS: a BAD hunter2hunter2",
+    ] {
+        never_seen(&format!("S: * OK hi\n{said}"));
+    }
+}
+
+// RFC 4978: what is compressed cannot be told apart.
+#[test]
+fn compression_ends_the_story() {
+    let log = never_seen(
+        "S: * OK\nC: a COMPRESS DEFLATE\nS: a OK go\nC: hunter2hunter2\nS: hunter2hunter2",
+    );
+    assert!(log.contains("not shown from here on: it is compressed"), "{log}");
+    let log = never_seen("S: * OK\nC: a COMPRESS DEFLATE\nS: a NO\nC: b NOOP\nS: b OK done");
+    assert!(log.contains("> b OK done"), "{log}");
+}
+
+// LMTP, ManageSieve, FTP, NNTP and HTTP are other dialogues; a server that greets as one and speaks another.
+#[test]
+fn other_protocols_are_not_shown() {
+    for (said, noted) in [
+        (
+            "S: \"IMPLEMENTATION\" \"x\"\nS: OK\nC: AUTHENTICATE \"PLAIN\" {28+}\\r\\nAHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: OK",
+            "the greeting is not",
+        ),
+        (
+            "S: 220 lmtp\nC: LHLO x\nS: 250-x\nS: 250 ok\nC: DATA\nS: 354 go\nC: x\nC: .\nS: 250 one\nS: 250 hunter2hunter2",
+            "a reply that nothing explains",
+        ),
+        (
+            "S: 220 ftp\nC: USER test\nS: 331 password\nC: PASS hunter2hunter2\nS: 230 hunter2hunter2",
+            "< PASS [redacted 14]",
+        ),
+        (
+            "S: 200 nntp\nC: AUTHINFO USER test\nS: 381 more\nC: AUTHINFO PASS hunter2hunter2\nS: 281 ok",
+            "> 281 [redacted 2]",
+        ),
+        (
+            "S: 220 mx\nC: GET / HTTP/1.1\\r\\nAuthorization: Basic aHVudGVyMmh1bnRlcjI=\\r\\nCookie: hunter2hunter2\\r\\n\nS: 500 what",
+            "< [HTTP on this port]",
+        ),
+        (
+            "S: 220 mx\nC: a LOGIN test hunter2hunter2\nS: 500 a LOGIN test hunter2hunter2?",
+            "> 500 [",
+        ),
+        (
+            "S: 220 mx\nC: PASS hunter2hunter2\nS: +OK hunter2hunter2",
+            "the server does not speak SMTP",
+        ),
+        (
+            "S: +OK\nC: a LOGIN test hunter2hunter2\nS: a OK hunter2hunter2",
+            "a reply that nothing explains",
+        ),
+        (
+            "S: +OK\nC: AUTH PLAIN\nS: 334 \nC: AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: 235 ok",
+            "a reply that nothing explains",
+        ),
+        ("S: * OK\nC: PASS hunter2hunter2\nS: +OK hunter2hunter2", "a reply that nothing explains"),
+        ("C: hunter2hunter2\nS: 220 mx\nS: 500 hunter2hunter2?", "> 220 mx"),
+        ("C: hunter2hunter2", "16 bytes before any greeting"),
+        ("S: hunter2hunter2\nC: hunter2hunter2", "the greeting is not"),
+    ] {
+        let log = never_seen(said);
+        assert!(log.contains(noted), "{noted}\n{log}");
+    }
+}
+
+// RFC 5321 4.5.2, RFC 3030: what looks like AUTH in a message is the message; what follows its end is a command.
+#[test]
+fn messages_with_dots_and_the_command_behind_them() {
+    for body in [
+        ".\\r\\n",
+        "..\\r\\n.\\r\\n",
+        "AUTH PLAIN hunter2hunter2\\r\\n..x\\r\\n.\\r\\n",
+        "\\x80\\xff\\x00\\r\\n.\\r\\n",
+    ] {
+        let session = format!(
+            "S: 220 mx\nC: DATA\nS: 354 go\nC: {body}AUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: 250 queued\nS: 535 no"
+        );
+        let steps = steps(&session);
+        let log = log(DEFAULT, &steps);
+        assert!(log.contains("< AUTH PLAIN [redacted 28]") && !log.contains("hunter"), "{log}");
+        all_cuts(&steps, &log);
+    }
+    let log = never_seen(
+        "S: 220 mx\nC: EHLO x\nS: 250 CHUNKING\nC: BDAT 3\\r\\na\\r\\nBDAT 2 LAST\\r\\n\\xff.AUTH PLAIN AHRlc3QAaHVudGVyMmh1bnRlcjI=\nS: 250 ok\nS: 250 ok\nS: 535 no",
+    );
+    assert!(
+        log.contains("< [chunk 2 bytes") && log.contains("< AUTH PLAIN [redacted 28]"),
+        "{log}"
+    );
+}
+
+fn all_cuts(steps: &[Step], whole: &str) {
+    let longest = steps.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+    for offset in 1..longest {
+        assert_eq!(log(DEFAULT, &cut(steps, offset)), whole, "cut at {offset}");
+    }
+    assert_eq!(log(DEFAULT, &singly(steps)), whole);
+}
+
+// A line that never ends is told at the end, too.
+#[test]
+fn a_line_without_an_end_is_told() {
+    let long = "x".repeat(70_000);
+    let log = log(DEFAULT, &steps(&format!("S: 220 mx\nC: AUTH PLAIN {long}...")));
+    assert!(log.contains("< [line of more than 65536 bytes, not shown]"), "{log}");
+}
