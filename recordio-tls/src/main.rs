@@ -2,13 +2,14 @@
 
 use std::env::var_os;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use plumb::child::{Ends, split};
 use plumb::end::End;
-use plumb::log::{Log, Stderr, value};
+use plumb::fds::set_cloexec;
+use plumb::log::{Log, Outlet, value};
 use plumb::privs::Identity;
 use plumb::process::Program;
 use plumb::relay::{Outbox, relay};
@@ -17,9 +18,11 @@ use plumb::ucspi::{Ucspi, connid};
 use plumb::{Doing, Error, Result};
 
 use recordio_tls::message::Show;
+use recordio_tls::queue::Keep;
 use recordio_tls::recorder::Recorder;
 use recordio_tls::redact::Settings;
-use recordio_tls::sink::{Keep, Sink};
+use recordio_tls::sink::Sink;
+use recordio_tls::stamp::Stamp;
 use recordio_tls::story::{Grammar, Story};
 use recordio_tls::talk::Protocol;
 use recordio_tls::watch::{TlsBy, Watch};
@@ -36,6 +39,11 @@ fn run() -> Result<()> {
     plumb::process::begin()?;
     let options = Options::parse()?;
     let program = Program::new(&options.program)?;
+    if options.log > STDERR {
+        // The program has no business with it.
+        let open = set_cloexec(options.log);
+        open.map_err(|_| usage(&format!("descriptor {} is not open", options.log)))?;
+    }
     if is_off(var_os("RECORDIO").as_deref()) {
         return Err(program.exec());
     }
@@ -74,15 +82,16 @@ impl Session {
     }
 
     fn record(self, ends: &Ends, options: &Options) -> Result<()> {
-        ends.close_others(&[]).doing("close descriptors")?;
-        let stderr = Stderr::of_process();
+        ends.close_others(&[options.log]).doing("close descriptors")?;
+        let outlet = Outlet::of(options.log);
         let mut log = Log::new(PROGRAM, self.pid, &*self.connid);
         let lacking = confine(&self.identity, Profile::relay(), options.strict)?;
         if !lacking.is_empty() {
             log.line(format_args!("not locked in lacking={}", lacking.join(",")));
         }
-        let story = Story::new(options.grammar, self.pid, &self.connid);
-        let sink = Sink::new(stderr, options.keep, story.session_head());
+        let story = Story::new(options.grammar, self.pid, &self.connid)
+            .stamped(options.stamp.unwrap_or_default());
+        let sink = Sink::new(outlet, options.keep.unwrap_or_default());
         let tls_by = if var_os("SSLCTLFD").is_some() { TlsBy::Ucspi } else { TlsBy::Program };
         let watch = Watch::new(options.protocol, tls_by, options.settings);
         let mut recorder = Recorder::new(watch, story, sink, &self.start());
@@ -130,7 +139,9 @@ fn is_off(value: Option<&OsStr>) -> bool {
 struct Options {
     settings: Settings,
     grammar: Grammar,
-    keep: Keep,
+    stamp: Option<Stamp>,
+    keep: Option<Keep>,
+    log: RawFd,
     protocol: Option<Protocol>,
     strict: bool,
     program: Vec<OsString>,
@@ -141,7 +152,9 @@ impl Options {
         let mut options = Options {
             settings: Settings::default(),
             grammar: Grammar::Own,
-            keep: Keep::First,
+            stamp: None,
+            keep: None,
+            log: STDERR,
             protocol: None,
             strict: false,
             program: Vec::new(),
@@ -153,13 +166,14 @@ impl Options {
                 Short('b') => options.settings.show = Show::Header,
                 Short('B') => options.settings.show = Show::Whole,
                 Short('c') => options.grammar = Grammar::Recordio,
-                Short('e') => options.keep = Keep::Last,
-                Short('p') => {
-                    let name = parser.value().map_err(|error| usage(&error.to_string()))?;
-                    options.protocol = Some(protocol(&name)?);
-                }
+                Short('e') => set(&mut options.keep, Keep::Last, "-e and -w")?,
+                Short('f') => options.log = descriptor(&value_of(&mut parser)?)?,
+                Short('i') => set(&mut options.stamp, Stamp::Iso, "-i and -t")?,
+                Short('p') => options.protocol = Some(protocol(&value_of(&mut parser)?)?),
                 Short('S') => options.strict = true,
+                Short('t') => set(&mut options.stamp, Stamp::Tai64n, "-i and -t")?,
                 Short('u') => options.settings.users = true,
+                Short('w') => set(&mut options.keep, Keep::All, "-e and -w")?,
                 Value(program) => {
                     options.program.push(program);
                     options.program.extend(parser.raw_args().map_err(|e| usage(&e.to_string()))?);
@@ -169,6 +183,24 @@ impl Options {
         }
         if options.program.is_empty() { Err(usage("no program to run")) } else { Ok(options) }
     }
+}
+
+fn set<T: PartialEq>(option: &mut Option<T>, value: T, both: &str) -> Result<()> {
+    match option.replace(value) {
+        Some(other) if Some(&other) != option.as_ref() => {
+            Err(usage(&format!("{both} contradict each other")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn value_of(parser: &mut lexopt::Parser) -> Result<OsString> {
+    parser.value().map_err(|error| usage(&error.to_string()))
+}
+
+fn descriptor(number: &OsStr) -> Result<RawFd> {
+    let number = number.to_str().and_then(|digits| digits.parse().ok());
+    number.filter(|&number| number >= STDERR).ok_or_else(|| usage("-f takes a number from 2 on"))
 }
 
 fn protocol(name: &OsStr) -> Result<Protocol> {
@@ -184,8 +216,11 @@ fn usage(what: &str) -> Error {
     Error::permanent(format!("{what}; usage: {USAGE}"))
 }
 
+/// Where the log goes unless -f says otherwise.
+const STDERR: RawFd = 2;
+
 const PROGRAM: &str = "recordio-tls";
-const USAGE: &str = "recordio-tls [-bBceSu] [-p smtp|pop3|imap] program ...";
+const USAGE: &str = "recordio-tls [-bBceiStuw] [-f descriptor] [-p smtp|pop3|imap] program ...";
 
 /// Facts of the handshake that starttls-wrap gives to the program behind it, and their names in the log.
 const TLS_FACTS: [(&str, &str); 5] = [

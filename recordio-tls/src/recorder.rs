@@ -1,7 +1,7 @@
 //! Stands between client and program: passes every byte on as it came, and writes down what may be seen.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use plumb::die::reason;
 use plumb::relay::{Ending, Middle, Outbox, Patience, Side};
@@ -23,6 +23,7 @@ pub struct Recorder {
 impl Recorder {
     /// Begins the log with what is known before anybody speaks.
     pub fn new(watch: Watch, mut story: Story, sink: Sink, start: &str) -> Recorder {
+        story.seen_at(SystemTime::now);
         story.session(start);
         let mut recorder = Recorder { watch, story, sink, stopping: false, broken: false };
         recorder.write();
@@ -36,6 +37,7 @@ impl Recorder {
 
     /// Ends the log; a reader who has fallen behind gets a second to catch up.
     pub fn finish(mut self, ending: Ending) {
+        self.story.seen_at(SystemTime::now);
         if let Ending::ClientLost(error) = ending
             && !self.broken
         {
@@ -50,7 +52,7 @@ impl Recorder {
     }
 
     fn write(&mut self) {
-        self.sink.put(self.story.lines());
+        self.sink.put(self.story.lines(), &self.story.session_head());
         self.story.clear();
     }
 
@@ -82,11 +84,13 @@ impl Middle for Recorder {
             Side::Client => out.server.extend_from_slice(bytes),
             Side::Server => out.client.extend_from_slice(bytes),
         }
+        self.story.seen_at(SystemTime::now);
         self.watch.bytes(from, bytes, &mut self.story);
         self.write();
     }
 
     fn eof(&mut self, from: Side, out: &mut Outbox) {
+        self.story.seen_at(SystemTime::now);
         self.watch.eof(from, &mut self.story);
         self.story.note(from, "EOF");
         self.ended(from, out);
@@ -97,6 +101,7 @@ impl Middle for Recorder {
             // A program that ends without reading everything: an end like any other.
             return self.eof(from, out);
         }
+        self.story.seen_at(SystemTime::now);
         self.watch.eof(from, &mut self.story);
         self.note_lost(from, error);
         self.ended(from, out);

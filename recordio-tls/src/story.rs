@@ -1,10 +1,14 @@
 //! The lines of the log: who said what, escaped, each whole and short enough for one write.
 
 use std::fmt::Display;
+use std::time::SystemTime;
 
 use plumb::log::{LINE_MAX, value};
 use plumb::relay::Side;
 use wire::find_line_end;
+
+use crate::escape::{ESCAPE_MAX, escape, plain_length};
+use crate::stamp::Stamp;
 
 /// A part of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub enum Grammar {
 #[derive(Debug)]
 pub struct Story {
     grammar: Grammar,
+    stamp: Stamp,
+    /// The stamp of what is being told.
+    now: Vec<u8>,
     client: Vec<u8>,
     server: Vec<u8>,
     session: Vec<u8>,
@@ -60,6 +67,8 @@ impl Story {
         let head = |mark: &str| format!("{common}{mark} ").into_bytes();
         Story {
             grammar,
+            stamp: Stamp::None,
+            now: Vec::new(),
             client: head("<"),
             server: head(">"),
             session: head("-"),
@@ -69,9 +78,23 @@ impl Story {
         }
     }
 
+    /// The same, with a stamp at the beginning of each line.
+    #[must_use]
+    pub fn stamped(self, stamp: Stamp) -> Story {
+        Story { stamp, ..self }
+    }
+
+    /// What is told from here on was seen at the time that this clock gives, which is not asked in vain.
+    pub fn seen_at(&mut self, clock: impl FnOnce() -> SystemTime) {
+        if self.stamp != Stamp::None {
+            self.now.clear();
+            self.stamp.append(clock(), &mut self.now);
+        }
+    }
+
     /// What stands before a note about the session itself.
-    pub fn session_head(&self) -> &[u8] {
-        &self.session
+    pub fn session_head(&self) -> Vec<u8> {
+        [&self.now[..], &self.session].concat()
     }
 
     /// The lines since `clear`.
@@ -138,6 +161,7 @@ impl Story {
 
     fn begin_with(&mut self, head: Head) {
         self.begin = self.lines.len();
+        self.lines.extend_from_slice(&self.now);
         self.lines.extend_from_slice(match head {
             Head::Client => &self.client,
             Head::Server => &self.server,
@@ -163,9 +187,9 @@ impl Story {
                 self.begin(from);
                 continue;
             }
-            let plain = plain_length(bytes, self.grammar).min(room);
+            let plain = plain_length(bytes, self.grammar == Grammar::Recordio).min(room);
             if plain == 0 {
-                self.escape(first);
+                escape(first, &mut self.lines);
                 bytes = rest;
                 continue;
             }
@@ -207,17 +231,6 @@ impl Story {
     fn room(&self) -> usize {
         TEXT_MAX.saturating_sub(self.lines.len().saturating_sub(self.begin))
     }
-
-    fn escape(&mut self, byte: u8) {
-        match byte {
-            b'\r' => self.lines.extend_from_slice(b"\\r"),
-            b'\t' => self.lines.extend_from_slice(b"\\t"),
-            _ => {
-                let digit = |value: u8| HEX.get(usize::from(value)).copied().unwrap_or(b'?');
-                self.lines.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte & 15)]);
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -245,44 +258,11 @@ fn cut_line(text: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// How many of the first bytes are printable ASCII and no backslash (which recordio's grammar leaves alone).
-fn plain_length(bytes: &[u8], grammar: Grammar) -> usize {
-    let mut length: usize = 0;
-    for word in bytes.chunks_exact(8) {
-        let mut octets = [0; 8];
-        octets.copy_from_slice(word);
-        if !is_plain(u64::from_le_bytes(octets)) {
-            break;
-        }
-        length = length.saturating_add(8);
-    }
-    let rest = bytes.get(length..).unwrap_or_default();
-    let plain =
-        |byte: u8| matches!(byte, b' '..=b'~') && (byte != b'\\' || grammar == Grammar::Recordio);
-    let more = rest.iter().position(|&byte| !plain(byte)).unwrap_or(rest.len());
-    length.saturating_add(more)
-}
-
-/// Whether all eight bytes are printable ASCII and none a backslash.
-fn is_plain(word: u64) -> bool {
-    let any_below = |word: u64, limit: u64| word.wrapping_sub(ONES.wrapping_mul(limit)) & !word;
-    let any_of = |byte: u64| any_below(word ^ ONES.wrapping_mul(byte), 1);
-    (word | any_below(word, 0x20) | any_of(0x7f) | any_of(0x5c)) & ONES.wrapping_mul(0x80) == 0
-}
-
-/// A one in each byte.
-const ONES: u64 = 0x0101_0101_0101_0101;
-
 /// Longest line without its end: CR, a mark and LF.
 const TEXT_MAX: usize = LINE_MAX.saturating_sub(8);
 
-/// Longest escape: `\xNN`.
-const ESCAPE_MAX: usize = 4;
-
 /// Longest value in a note, escapes included; a host name has at most 253 bytes.
 const VALUE_MAX: usize = 256;
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {
@@ -319,6 +299,40 @@ mod tests {
         ];
         let expected: String = expected.iter().map(|line| format!("{head} {line}\n")).collect();
         assert_eq!(text(&story), expected);
+    }
+
+    // The stamp is the first word of every line, in recordio's grammar too, and belongs to what is told behind it.
+    #[test]
+    fn stamped_lines() {
+        use std::time::{Duration, UNIX_EPOCH};
+        for (stamp, grammar, first, second) in [
+            (
+                Stamp::Iso,
+                Grammar::Own,
+                "1970-01-01T00:00:01.000000Z",
+                "1970-01-01T00:00:02.000000Z",
+            ),
+            (
+                Stamp::Tai64n,
+                Grammar::Recordio,
+                "@400000000000000b00000000",
+                "@400000000000000c00000000",
+            ),
+        ] {
+            let mut story = Story::new(grammar, 7, "5f.7").stamped(stamp);
+            story.seen_at(|| UNIX_EPOCH + Duration::from_secs(1));
+            story.text(Side::Client, b"one\r\ntwo\r\n");
+            story.seen_at(|| UNIX_EPOCH + Duration::from_secs(2));
+            story.said(Side::Server, &[Piece::Shown(&[b'x'; 5000])], Ended::Lf);
+            let text = text(&story);
+            let stamps: Vec<&str> =
+                text.lines().filter_map(|line| line.split(' ').next()).collect();
+            assert_eq!(stamps, [first, first, second, second], "{text}");
+            assert!(text.lines().all(|line| line.len() < LINE_MAX));
+            assert!(story.session_head().starts_with(second.as_bytes()));
+        }
+        let mut story = own();
+        story.seen_at(|| unreachable!("nobody wants to know"));
     }
 
     // Line = pid SP dir SP bytes end LF; the CR is the last byte of the data.
@@ -387,18 +401,5 @@ mod tests {
             rest = after;
         }
         assert!(plain == long);
-    }
-
-    #[test]
-    fn words_of_eight_agree_with_single_bytes() {
-        for byte in 0..=255_u8 {
-            let mut word = [b'~'; 8];
-            for place in 0..8 {
-                word[place] = byte;
-                let plain = matches!(byte, b' '..=b'~') && byte != b'\\';
-                assert_eq!(is_plain(u64::from_le_bytes(word)), plain, "{byte}");
-                word[place] = b'~';
-            }
-        }
     }
 }

@@ -130,7 +130,11 @@ fn started(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, St
 #[test]
 fn wrong_usage_and_missing_programs() {
     for (arguments, code, says) in [
-        (&[][..], 100, "usage: recordio-tls [-bBceSu] [-p smtp|pop3|imap] program ..."),
+        (
+            &[][..],
+            100,
+            "usage: recordio-tls [-bBceiStuw] [-f descriptor] [-p smtp|pop3|imap] program ...",
+        ),
         (&["-x", "true"], 100, "usage: "),
         (&["-p"], 100, "usage: "),
         (&["-p", "http", "true"], 100, "-p takes smtp, pop3 or imap"),

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -22,13 +22,20 @@ pub struct Log {
     program: &'static str,
     pid: u32,
     connid: String,
-    stderr: Stderr,
+    stderr: Outlet,
     lost: u64,
 }
 
-/// Descriptor 2, by what it is.
+/// A descriptor that takes log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stderr {
+pub struct Outlet {
+    number: RawFd,
+    kind: Kind,
+}
+
+/// What a descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
     /// A pipe or socket, where the kernel can be asked not to wait.
     Stream,
     /// A file, terminal or device.
@@ -40,7 +47,7 @@ pub enum Stderr {
 impl Log {
     /// A log, made before the process is locked in, in the name of `pid`, which a relay gives as its program's; an empty `connid` is left out.
     pub fn new(program: &'static str, pid: u32, connid: impl Into<String>) -> Self {
-        Self { program, pid, connid: connid.into(), stderr: Stderr::of_process(), lost: 0 }
+        Self { program, pid, connid: connid.into(), stderr: Outlet::stderr(), lost: 0 }
     }
 
     /// Writes one event, or counts it as lost where it would have to wait.
@@ -74,9 +81,14 @@ pub fn value(bytes: &[u8], limit: usize) -> String {
 
 /// Whether descriptor 2 is the socket of descriptor 0 or 1 (inetd, systemd without StandardError): nothing may be written there.
 pub fn stderr_is_client() -> bool {
-    let Ok(stderr) = status(libc::STDERR_FILENO) else { return false };
-    let same = |other: FileStat| (other.st_dev, other.st_ino) == (stderr.st_dev, stderr.st_ino);
-    kind(&stderr) == SFlag::S_IFSOCK
+    status(libc::STDERR_FILENO).is_ok_and(|stderr| is_client(&stderr))
+}
+
+fn is_client(status_of_log: &FileStat) -> bool {
+    let same = |other: FileStat| {
+        (other.st_dev, other.st_ino) == (status_of_log.st_dev, status_of_log.st_ino)
+    };
+    kind(status_of_log) == SFlag::S_IFSOCK
         && [libc::STDIN_FILENO, libc::STDOUT_FILENO]
             .into_iter()
             .any(|fd| status(fd).is_ok_and(same))
@@ -89,39 +101,47 @@ pub fn hide_from_client() -> io::Result<()> {
 
 /// Looks at descriptor 2 once, before the process is locked in and may not look any more.
 pub(crate) fn remember_stderr() {
-    STDERR.get_or_init(Stderr::of_process);
+    STDERR.get_or_init(Outlet::stderr);
 }
 
 /// The last words of a program that ends.
 pub(crate) fn fatal(message: &str) {
     let line = format!("{}\n", printable(message.as_bytes(), LINE_MAX.saturating_sub(1)));
-    let stderr = STDERR.get().copied().unwrap_or_else(Stderr::of_process);
+    let stderr = STDERR.get().copied().unwrap_or_else(Outlet::stderr);
     // Nobody is left to be told.
     stderr.write(line.as_bytes()).ok();
 }
 
-impl Stderr {
-    /// Looks at it; to be done before the process is locked in.
-    pub fn of_process() -> Self {
-        match status(libc::STDERR_FILENO) {
-            Err(_) => Self::Silent,
-            Ok(_) if stderr_is_client() => Self::Silent,
-            Ok(stat) if [SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind(&stat)) => Self::Stream,
-            Ok(_) => Self::Other,
-        }
+impl Outlet {
+    /// Descriptor 2; to be looked at before the process is locked in.
+    pub fn stderr() -> Self {
+        Self::of(libc::STDERR_FILENO)
+    }
+
+    /// The descriptor with this number; to be looked at before the process is locked in.
+    pub fn of(number: RawFd) -> Self {
+        let kind = match status(number) {
+            Err(_) => Kind::Silent,
+            Ok(stat) if is_client(&stat) => Kind::Silent,
+            Ok(stat) if [SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind(&stat)) => Kind::Stream,
+            Ok(_) => Kind::Other,
+        };
+        Self { number, kind }
     }
 
     /// Waits until it takes more, or until `deadline`; whether it does.
     pub fn wait_for_room(self, deadline: Instant) -> io::Result<bool> {
-        wait(io::stderr().as_fd(), PollFlags::POLLOUT, deadline)
+        // SAFETY: the borrow ends with this call, and poll(2) of a closed number only says so.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.number) };
+        wait(fd, PollFlags::POLLOUT, deadline)
     }
 
     /// One write(2) that does not wait: how many bytes are done with, or EAGAIN where it would have to wait.
     pub fn write(self, lines: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Silent => Ok(lines.len()),
-            Self::Stream => fds::write_stream_now(libc::STDERR_FILENO, lines),
-            Self::Other => fds::write_when_ready(libc::STDERR_FILENO, lines),
+        match self.kind {
+            Kind::Silent => Ok(lines.len()),
+            Kind::Stream => fds::write_stream_now(self.number, lines),
+            Kind::Other => fds::write_when_ready(self.number, lines),
         }
     }
 }
@@ -154,7 +174,7 @@ fn escape(bytes: &[u8], limit: usize, plain: impl Fn(u8) -> bool) -> String {
     text
 }
 
-static STDERR: OnceLock<Stderr> = OnceLock::new();
+static STDERR: OnceLock<Outlet> = OnceLock::new();
 
 #[cfg(test)]
 mod tests {
