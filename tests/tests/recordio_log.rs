@@ -2,13 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chain_tests::programs::needs_root;
-use chain_tests::session::holds;
-use chain_tests::{Client, Server, programs, until};
+use chain_tests::{Client, Process, Server, programs, until};
 
 const CHAIN: &str = "setuidgid nobody smtpd";
 
@@ -161,30 +160,48 @@ fn the_session_waits_for_the_log_where_that_was_asked_for() {
     assert_eq!(seen, 100 * BLOCKS);
 }
 
-// -f: another descriptor, which the program does not get, whether there is a recorder or not.
+// -f: another descriptor, which the program does not get, whether there is a recorder or not; recordio-tls.8, EXAMPLES: a file for each session.
 #[test]
-fn the_log_on_a_descriptor_of_its_own() {
+fn a_file_for_each_session() {
+    const OWN: &str = "#!/bin/sh
+umask 77; exec 5>>\"record/$$\"; umask 22; exec recordio-tls -i -f 5 \"$@\"
+";
     for switch in ["1", "0"] {
-        let server =
-            Server::new(&format!("./own recordio-tls -f 5 {CHAIN}")).env("RECORDIO", switch);
-        server.folder.script("own", "#!/bin/sh\numask 077\nexec \"$@\" 5>>record\n");
+        let server = Server::new(&format!("./own {CHAIN}")).env("RECORDIO", switch);
+        server.folder.script("own", OWN);
+        fs::create_dir(server.folder.path("record")).expect("make a folder");
         let server = server.start();
-        let mut client = server.connect();
-        client.reply();
-        if needs_root() {
-            let program = until("the program", || {
-                server.sessions().into_iter().find(|process| process.name == "smtpd")
+        let mut clients = [server.connect(), server.connect()];
+        for client in &mut clients {
+            client.reply();
+            let programs = until("the program", || {
+                let programs: Vec<_> = server
+                    .sessions()
+                    .into_iter()
+                    .filter(|process| process.name == "smtpd")
+                    .collect();
+                (!programs.is_empty()).then_some(programs)
             });
-            assert!(!holds(&program).contains("record"), "{}", holds(&program));
-            assert!(!program.descriptors().values().any(|target| target.ends_with("/record")));
+            let held = |program: &Process| program.descriptors().into_values().collect::<String>();
+            assert!(programs.iter().all(|program| !held(program).contains("/record/")));
         }
-        client.expect("QUIT", "221");
-        client.closed();
-        drop(client);
+        for client in &mut clients {
+            client.expect("QUIT", "221");
+            client.closed();
+        }
+        drop(clients);
         server.idle();
         assert!(!server.log().contains("recordio-tls: "), "{}", server.log());
-        let record = fs::read_to_string(server.folder.path("record")).expect("read the record");
-        assert_eq!(record.contains("> 221 "), switch == "1", "{record}");
+        let files: Vec<_> = fs::read_dir(server.folder.path("record"))
+            .expect("read the folder")
+            .map(|file| file.expect("read the folder").path())
+            .collect();
+        assert_eq!(files.len(), 2);
+        for file in files {
+            assert_eq!(fs::metadata(&file).expect("stat").permissions().mode() & 0o777, 0o600);
+            let record = fs::read_to_string(&file).expect("read a record");
+            assert_eq!(record.matches("> 221 ").count(), usize::from(switch == "1"), "{record}");
+        }
     }
 }
 
