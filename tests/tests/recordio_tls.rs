@@ -105,6 +105,23 @@ fn openssls_hello() {
     holds(&line, &[" groups=x25519,secp384r1 keys=x25519 ", " alpn=smtp,x\\x20y ", " ciphers="]);
 }
 
+// The hybrid share makes a hello of more than 1,200 bytes, which comes in several segments.
+#[test]
+fn openssl_3_5s_hello() {
+    let Some(libraries) = peers::openssl_3_5() else { return };
+    let mut command = Command::new("openssl");
+    command.env("LD_LIBRARY_PATH", libraries);
+    command.args(["s_client", "-starttls", "smtp", "-servername", NAME, "-connect"]);
+    let hello = first_flight(&mut command, |command, port| {
+        command.arg(format!("127.0.0.1:{port}"));
+    });
+    assert!(hello.len() > 1200, "{} bytes", hello.len());
+    holds(
+        &decoded(&hello),
+        &["sni=mx.test ", " groups=X25519MLKEM768,", " keys=X25519MLKEM768,x25519"],
+    );
+}
+
 #[test]
 fn curls_hello() {
     let options = ["-s", "--ssl-reqd", "--mail-from", "a@b.test", "--mail-rcpt", "c@d.test", "-T"];
@@ -240,6 +257,9 @@ fn tls_from_the_first_byte_and_its_alerts() {
     server.logged("> [TLS ServerKeyExchange group=secp256r1]");
     // TLS 1.2: an alert behind the handshake is encrypted, but can be seen to be one.
     server.logged("< [TLS alert encrypted]");
+    // A share that the server has no use for: it asks for another one.
+    openssl(&["-groups", "X448:P-256"]);
+    server.logged("> [TLS HelloRetryRequest version=TLSv1.3 cipher=TLS_");
     openssl(&["-tls1_2", "-verify_return_error"]);
     server.logged("< [TLS alert fatal unknown_ca]");
     openssl(&["-tls1_2", "-cipher", "AES128-SHA"]);
