@@ -1,7 +1,7 @@
 //! What a connection costs with greylist and a million entries, beside the same chain without it and beside postgrey's policy lookup.
 //!
 //! As root, against static release programs (see README.md, Build) and the peers that tests/peers.sh unpacks:
-//! `CHAINMAIL_BIN=target/x86_64-unknown-linux-gnu/release cargo bench -p benches --bench greylist`.
+//! `CHAINMAIL_BIN=$PWD/target/x86_64-unknown-linux-gnu/release cargo bench -p benches --bench greylist`.
 //! The contestants take turns in one run; only ratios tell something.
 
 #![allow(
@@ -12,13 +12,11 @@
     reason = "a measurement fails by panicking"
 )]
 
+mod measure;
 #[path = "greylist/postgrey.rs"]
 mod postgrey;
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,15 +24,12 @@ use chain_tests::Server;
 use chain_tests::programs::root;
 use greylist::store::sqlite::Sqlite;
 use nix::sys::prctl::set_child_subreaper;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
+use measure::{CONNECTIONS, Contestant, print};
 use postgrey::Postgrey;
 
-/// Turns of each contestant, and connections in a turn.
+/// Turns of each contestant.
 const TURNS: usize = 12;
-const CONNECTIONS: usize = 50;
 
 /// Entries of each store: half of them known hosts, half waiting triples.
 const ENTRIES: usize = 1_000_000;
@@ -81,91 +76,6 @@ fn main() {
     contestants.extend(policy.into_iter().map(|(contestant, _)| contestant));
     contestants.retain(|contestant| !contestant.times.is_empty());
     print(&contestants);
-}
-
-/// One thing that is measured.
-struct Contestant {
-    name: String,
-    server: Option<Server>,
-    verdict: &'static str,
-    times: Vec<Duration>,
-    cpu: Duration,
-}
-
-impl Contestant {
-    fn named(name: &str) -> Contestant {
-        Contestant {
-            name: name.into(),
-            server: None,
-            verdict: "",
-            times: Vec::new(),
-            cpu: Duration::ZERO,
-        }
-    }
-
-    fn chain(name: &str, server: Server, verdict: &'static str) -> Contestant {
-        Contestant { server: Some(server), verdict, ..Contestant::named(name) }
-    }
-
-    /// One turn: connections one after the other, then the processor time of all their processes.
-    fn turn(&mut self, turn: usize) {
-        let Some(server) = &self.server else { return };
-        let before = cpu(server);
-        for number in 0..CONNECTIONS {
-            let start = Instant::now();
-            session(server.address(), turn * CONNECTIONS + number, self.verdict);
-            self.times.push(start.elapsed());
-        }
-        server.idle();
-        self.cpu += cpu(server).saturating_sub(before);
-    }
-}
-
-/// From the connection to the end of QUIT: one recipient, no message.
-fn session(address: SocketAddr, number: usize, verdict: &str) {
-    let stream = TcpStream::connect(address).expect("connect");
-    stream.set_nodelay(true).expect("set TCP_NODELAY");
-    let (mut input, mut output) = (BufReader::new(&stream), &stream);
-    let mut ask = |command: &str, expected: &str| {
-        if !command.is_empty() {
-            output.write_all(format!("{command}\r\n").as_bytes()).expect("write");
-        }
-        let mut line = String::new();
-        while line.as_bytes().get(3) != Some(&b' ') {
-            line.clear();
-            assert!(input.read_line(&mut line).expect("read") > 0, "the end instead of {expected}");
-        }
-        assert!(line.starts_with(expected), "{command}: {line}");
-    };
-    ask("", "220 ");
-    ask("EHLO bench.test", "250 ");
-    ask(&format!("MAIL FROM:<user{number}@sender{number}.example>"), "250 ");
-    ask("RCPT TO:<postmaster@mx.test>", verdict);
-    ask("QUIT", "221 ");
-    let mut rest = String::new();
-    input.read_line(&mut rest).expect("the end");
-    assert!(rest.is_empty());
-}
-
-/// The processor time of the server and of all processes of its sessions until now.
-fn cpu(server: &Server) -> Duration {
-    while !matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_))
-    {
-    }
-    let orphans = getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage");
-    let orphans = orphans.user_time() + orphans.system_time();
-    let micros = u64::try_from(orphans.num_microseconds()).expect("a time");
-    Duration::from_micros(micros) + cpu_of(server.process().pid)
-}
-
-/// The processor time of a process and of those for which it has waited.
-fn cpu_of(pid: i32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let (_, fields) = stat.rsplit_once(") ").expect("proc(5)");
-    // proc(5): utime, stime, cutime, cstime are the fields 14 to 17, in ticks of 10 ms.
-    let ticks: u64 =
-        fields.split(' ').skip(11).take(4).map(|field| field.parse::<u64>().expect("ticks")).sum();
-    Duration::from_millis(ticks * 10)
 }
 
 /// The folder with the stores.
@@ -215,33 +125,4 @@ impl Sites {
         // What the kernel still has to write would be paid by the first sessions.
         fs::File::open(path).and_then(|file| file.sync_all()).expect("write the store to disk");
     }
-}
-
-/// A table; ratios are to the first line.
-fn print(contestants: &[Contestant]) {
-    let mut table = String::from(
-        "| | median µs | ratio | p99 µs | CPU µs | ratio |\n|---|---|---|---|---|---|\n",
-    );
-    let mut first: Option<(f64, f64)> = None;
-    for contestant in contestants {
-        let mut times = contestant.times.clone();
-        times.sort_unstable();
-        let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e6;
-        let cpu = contestant.cpu.as_secs_f64() * 1e6 / times.len() as f64;
-        let (median, first_cpu) = *first.get_or_insert((at(50), cpu));
-        let ratio =
-            |value: f64, to: f64| if to > 0.0 { format!("{:.2}", value / to) } else { "-".into() };
-        writeln!(
-            table,
-            "| {} | {:.0} | {} | {:.0} | {:.0} | {} |",
-            contestant.name,
-            at(50),
-            ratio(at(50), median),
-            at(99),
-            cpu,
-            ratio(cpu, first_cpu)
-        )
-        .expect("write to a string");
-    }
-    println!("{table}");
 }

@@ -62,7 +62,7 @@ impl Postgrey {
 impl Postgrey {
     /// Its processor time until now.
     pub fn cpu(&self) -> std::time::Duration {
-        crate::cpu_of(self.process.id().try_into().expect("a pid"))
+        crate::measure::cpu_of(self.process.id().try_into().expect("a pid"))
     }
 }
 
