@@ -107,7 +107,7 @@ impl<'fd> End<'fd> {
     pub fn finish(&mut self) {
         self.shut_down_output();
         let deadline = after(LINGER);
-        let mut buffer = vec![0; LINGER_BYTES];
+        let mut buffer = [0; 4096];
         let mut left = LINGER_BYTES;
         while self.readable && self.input_is_socket && left > 0 {
             if !matches!(wait(self.input, PollFlags::POLLIN, deadline), Ok(true)) {

@@ -111,6 +111,12 @@ pub(crate) fn write_stream_now(n: RawFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// One write to a file, which poll(2) always calls ready.
+pub(crate) fn write_file(n: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the borrow ends with this function, and write(2) to a closed number only fails.
+    Ok(nix::unistd::write(unsafe { BorrowedFd::borrow_raw(n) }, bytes)?)
+}
+
 /// One write after poll(2) has said that there is room.
 pub(crate) fn write_when_ready(n: RawFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the borrow ends with this function, and poll(2) and write(2) of a closed number only fail.

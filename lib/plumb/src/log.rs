@@ -38,7 +38,9 @@ pub struct Outlet {
 enum Kind {
     /// A pipe or socket, where the kernel can be asked not to wait.
     Stream,
-    /// A file, terminal or device.
+    /// A file, in which there is always room.
+    File,
+    /// A terminal or device.
     Other,
     /// The client's own socket, or nothing.
     Silent,
@@ -124,6 +126,7 @@ impl Outlet {
             Err(_) => Kind::Silent,
             Ok(stat) if is_client(&stat) => Kind::Silent,
             Ok(stat) if [SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind(&stat)) => Kind::Stream,
+            Ok(stat) if kind(&stat) == SFlag::S_IFREG => Kind::File,
             Ok(_) => Kind::Other,
         };
         Self { number, kind }
@@ -141,6 +144,7 @@ impl Outlet {
         match self.kind {
             Kind::Silent => Ok(lines.len()),
             Kind::Stream => fds::write_stream_now(self.number, lines),
+            Kind::File => fds::write_file(self.number, lines),
             Kind::Other => fds::write_when_ready(self.number, lines),
         }
     }

@@ -83,7 +83,7 @@ pub fn relay(
     middle: &mut impl Middle,
     out: &mut Outbox,
 ) -> io::Result<Ending> {
-    let mut buffer = vec![0; BLOCK];
+    let mut buffer = vec![0; FIRST_BLOCK];
     let mut state = State::new(watch, middle.patience());
     loop {
         state.flush(client, server, out);
@@ -284,7 +284,7 @@ impl State<'_> {
 fn take(
     side: Side,
     end: &mut End<'_>,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     middle: &mut impl Middle,
     out: &mut Outbox,
 ) -> io::Result<()> {
@@ -293,6 +293,9 @@ fn take(
         Ok(None) => {}
         Ok(Some(count @ 1..)) => {
             middle.bytes(side, buffer.get(..count).unwrap_or_default(), out);
+            if count == buffer.len() && count < BLOCK {
+                buffer.resize(BLOCK, 0);
+            }
         }
         Ok(Some(0)) => {
             end.readable = false;
@@ -305,6 +308,9 @@ fn take(
     }
     received.map(drop)
 }
+
+/// How much is read at once until somebody sends as much: most sessions are short, and memory that nobody touches costs nothing.
+const FIRST_BLOCK: usize = 4 * 1024;
 
 /// How much is read at once, and kept for a side before the other is read again.
 const BLOCK: usize = 64 * 1024;
@@ -375,7 +381,10 @@ mod tests {
         let relay = thread::spawn(move || {
             let (mut client, mut server) = (End::socket(near.as_fd()), End::socket(far.as_fd()));
             let mut out = Outbox::default();
-            relay(&mut client, &mut server, Some(watch.as_fd()), &mut copy, &mut out).unwrap()
+            let ending =
+                relay(&mut client, &mut server, Some(watch.as_fd()), &mut copy, &mut out).unwrap();
+            client.finish();
+            ending
         });
         Chain { client, program, alarm, relay }
     }
@@ -412,6 +421,7 @@ mod tests {
             chain.program.shutdown(std::net::Shutdown::Both).unwrap();
             assert!(reader.join().unwrap() == said);
         });
+        drop(chain.client);
         assert!(matches!(chain.relay.join().unwrap(), Ending::Stopped));
     }
 
@@ -426,6 +436,7 @@ mod tests {
         chain.program.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"still here");
         drop(chain.program);
+        drop(chain.client);
         assert!(matches!(chain.relay.join().unwrap(), Ending::Stopped));
     }
 
@@ -457,6 +468,7 @@ mod tests {
             }
         });
         drop(chain.program);
+        drop(chain.client);
         chain.relay.join().unwrap();
     }
 
