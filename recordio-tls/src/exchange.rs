@@ -63,9 +63,9 @@ impl Exchange {
         match line {
             // RFC 4954 4: a cancelled exchange.
             b"*" => Piece::Shown(b"*"),
-            // RFC 4954 4: an empty answer, behind which PLAIN's own may still come.
+            // RFC 4954 4: an empty answer, behind which the true one may still come.
             b"=" => {
-                *self = if exchange == Exchange::Plain { exchange } else { Exchange::Other };
+                *self = exchange;
                 Piece::Shown(b"=")
             }
             line => match exchange.user(line).filter(|_| users) {

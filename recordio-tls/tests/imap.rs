@@ -206,6 +206,37 @@ fn literals_and_mail() {
     assert!(header.contains("< S: x\\r \n< \\r \n< [literal 17 bytes"), "{header}");
 }
 
+// RFC 2177 3: the server's `+` for IDLE is none for the literal of a command behind it.
+#[test]
+fn each_plus_has_its_command() {
+    shows(
+        DEFAULT,
+        "S: * OK hi
+         C: a IDLE\\r\\nDONE\\r\\nb APPEND x {3}
+         S: + idling
+         S: a OK done
+         S: + go
+         C: abc
+         S: b OK done",
+        "> * OK hi
+         < a IDLE
+         < DONE
+         < b APPEND [redacted 5]
+         > + idling
+         > a OK done
+         > + go
+         < [literal 3 bytes 0 lines]
+         > b OK done",
+    );
+}
+
+// What is too odd to have a tag is answered by an untagged BAD, and then all is well again.
+#[test]
+fn an_empty_line_hides_no_later_reply() {
+    let log = log(DEFAULT, &steps("S: * OK hi\nC:\nS: * BAD what\nC: a NOOP\nS: a OK done"));
+    assert!(log.contains("> * BAD [redacted 4]") && log.contains("> a OK done"), "{log}");
+}
+
 // DESIGN 5: where the stream becomes ambiguous, nothing more of it is shown.
 #[test]
 fn ambiguity_ends_the_story() {

@@ -130,6 +130,7 @@ fn exchanges_that_go_wrong() {
             "C: AUTH LOGIN =\nS: 334 cGFzc3dvcmQ=\nC: aHVudGVyMmh1bnRlcjI=\nS: 535 no",
         ),
         ("no prompt", "C: AUTH LOGIN =\nS: 334 \nC: aHVudGVyMmh1bnRlcjI=\nS: 535 no"),
+        ("no prompt at all", "C: AUTH LOGIN\nS: 334 \nC: aHVudGVyMmh1bnRlcjI=\nS: 535 no"),
         ("PLAIN without its first part", "C: AUTH PLAIN dGVzdABodW50ZXIyaHVudGVyMg==\nS: 535 no"),
         ("PLAIN of one part too many", "C: AUTH PLAIN AABodW50ZXIyaHVudGVyMgA=\nS: 535 no"),
         (
@@ -252,8 +253,8 @@ fn imap_in_every_disguise() {
         "C: . LOGIN test hunter2hunter2\nS: . NO hunter2hunter2",
         "C: a ID (\"token\" \"hunter2hunter2\")\nS: * ID (\"token\" \"hunter2hunter2\")\nS: a OK hunter2hunter2",
         "C: a GENURLAUTH \"imap://x\" INTERNAL\nS: * GENURLAUTH \"imap://x:internal:hunter2hunter2\"\nS: a OK",
-        "C: a APPEND x CATENATE (URL {14+}\\r\\nhunter2hunter2)\nS: a OK",
-        "C: a APPEND {5+}\\r\\ninbox CATENATE (URL {14+}\\r\\nhunter2hunter2)\nS: a OK",
+        "C: a APPEND x CATENATE (URL {14+}\\r\\nhunter2hunter2)\nS: a NO hunter2hunter2",
+        "C: a APPEND {5+}\\r\\ninbox CATENATE (URL {14+}\\r\\nhunter2hunter2)\nS: a NO hunter2hunter2",
         "C: a IDLE\nS: + idling\nC: hunter2hunter2\nS: a BAD hunter2hunter2",
     ] {
         never_seen(&format!("S: * OK hi\n{said}"));

@@ -7,6 +7,8 @@ mod common;
 
 use common::{DEFAULT, Step, cut, log, singly, steps};
 use plumb::relay::Side;
+use recordio_tls::story::{Grammar, Story};
+use recordio_tls::watch::{TlsBy, Watch};
 
 /// Two bytes of length in front.
 fn with_length(bytes: &[u8]) -> Vec<u8> {
@@ -177,6 +179,8 @@ fn what_is_no_tls() {
         );
         assert!(behind.contains(&note.to_owned()), "{behind:?}");
     }
+    let silent = noted(&[(C, b"\x80\x2e\x01\x00\x02secret".to_vec())]);
+    assert_eq!(silent, ["< [SSLv2 ClientHello]"]);
     // The server goes on in clear, after it has agreed to TLS.
     let session = [&steps("S: 220 mx\nC: STARTTLS\nS: 220 go\nS: 250 secret")[..], &[]].concat();
     assert_eq!(noted(&session).last().map(String::as_str), Some("> [NOT TLS, not shown]"));
@@ -200,6 +204,33 @@ fn tls_that_nobody_has_asked_for() {
     }
     let early = noted(&[&[(C, hello)][..], &steps("S: 220 mx")].concat());
     assert_eq!(early, [HELLO, "> [NOT TLS, not shown]"]);
+}
+
+// UCSPI-TLS: only an agreed STARTTLS hands the client's socket over, in each protocol; a hello that nobody asked for does not.
+#[test]
+fn the_client_is_handed_over_where_tls_is_agreed_on() {
+    for (script, handed) in [
+        ("S: 220 mx\nC: STARTTLS\nS: 220 go", true),
+        ("S: 220 mx\nC: starttls\nS: 220-go\nS: 220 on", true),
+        ("S: +OK\nC: STLS\nS: +OK go", true),
+        ("S: * OK\nC: a STARTTLS\nS: a OK go", true),
+        ("S: 220 mx\nC: STARTTLS", false),
+        ("S: 220 mx\nC: STARTTLS\nS: 220-go", false),
+        ("S: 220 mx\nC: STARTTLS\nS: 454 no", false),
+        ("S: +OK\nC: STLS\nS: -ERR no", false),
+        ("S: * OK\nC: a STARTTLS\nS: a NO", false),
+        ("S: 220 mx\nC: \\x16\\x03\\x01...", false),
+        ("C: \\x16\\x03\\x01...", false),
+    ] {
+        for steps in [steps(script), singly(&steps(script))] {
+            let mut story = Story::new(Grammar::Own, 7, "5f.7");
+            let mut watch = Watch::new(None, TlsBy::Ucspi, DEFAULT);
+            steps.iter().for_each(|(side, bytes)| watch.bytes(*side, bytes, &mut story));
+            assert_eq!(watch.handed_over(), handed, "{script}");
+            let noted = String::from_utf8_lossy(story.lines()).contains("TLS by UCSPI-TLS");
+            assert_eq!(noted, handed, "{script}");
+        }
+    }
 }
 
 // Firewalls write X over what they do not want the two to agree on.

@@ -490,6 +490,36 @@ fn recordios_grammar_is_recordios() {
     assert_eq!(ours, theirs);
 }
 
+// What Debian's recordio makes of sessions in which ours has one line for a command, the mail's size, and the facts of the handshake.
+#[test]
+fn what_recordio_makes_of_the_same_sessions() {
+    let server = recorded(THEIRS, MX).start();
+    let mut client = server.connect();
+    client.reply();
+    for part in ["NO", "OP forged", "\n[EOF]\r\n"] {
+        client.send(part);
+        let seen = part.trim_matches(['\n', '\r']);
+        server.logged(&format!("< {seen}"));
+    }
+    client.reply();
+    client.reply();
+    quit(client);
+    let log = whole_log(&server);
+    assert!(log.contains("< NO+\n") && log.contains("< OP forged+\n"), "{log}");
+    assert!(log.contains("< [EOF]\r \n"), "{log}");
+    assert!(log_of_plain_sessions(THEIRS)[0].contains("Subject: one"));
+
+    let server = Server::new("recordio starttls-wrap setuidgid nobody smtpd").start();
+    let mut client = server.connect();
+    client.reply();
+    client.starttls();
+    client.expect("QUIT", "221");
+    drop(client);
+    server.idle();
+    let log = fs::read(server.folder.path("log")).expect("read the log");
+    assert!(log.iter().filter(|byte| **byte > 0x7f).count() > 100);
+}
+
 /// Says something, ends its own direction, and goes on listening.
 const HALF_CLOSES: &str = r#"#!/usr/bin/python3 -I
 import os, socket
