@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -108,6 +109,7 @@ fn a_line_that_waited_has_the_stamp_of_its_own_time() {
     let (server, fifo) = behind_a_fifo("-t");
     let mut client = server.connect();
     client.reply();
+    let after_greeting = now();
     // More than the FIFO holds waits in the recorder's queue.
     noops(&mut client, 10);
     let before_reading = now();
@@ -117,7 +119,9 @@ fn a_line_that_waited_has_the_stamp_of_its_own_time() {
         let label = line.split(['@', ' ']).nth(1).expect("a label");
         let seconds = u64::from_str_radix(&label[..16], 16).expect("hex") - ((1 << 62) + 10);
         let nanos = u32::from_str_radix(&label[16..], 16).expect("hex");
-        assert!(std::time::Duration::new(seconds, nanos) <= before_reading, "{line}");
+        let stamp = std::time::Duration::new(seconds, nanos);
+        assert!(stamp <= before_reading, "{line}");
+        assert!(stamp >= after_greeting || !line.contains("NOOP"), "{line}");
     }
     short(server.connect());
     client.expect("QUIT", "221");
@@ -132,9 +136,11 @@ fn the_session_waits_for_the_log_where_that_was_asked_for() {
     let mut client = server.connect();
     client.reply();
     let mut seen = 0;
+    let served = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             noops(&mut client, BLOCKS);
+            served.store(true, Ordering::SeqCst);
             client.expect("QUIT", "221");
             client.closed();
         });
@@ -148,6 +154,10 @@ fn the_session_waits_for_the_log_where_that_was_asked_for() {
             (polls.contains(&words.first()?.to_string()) && words.get(2) == Some(&"0x1"))
                 .then_some(())
         });
+        assert!(
+            !served.load(Ordering::SeqCst),
+            "the log waits for its reader, and the session does not"
+        );
         for line in BufReader::new(fifo).lines() {
             let line = line.expect("a line of ASCII");
             assert!(!line.contains("[LOST"), "{line}");
