@@ -62,7 +62,9 @@ impl Message {
 
     /// How many bytes it had; the next one begins.
     pub fn take_count(&mut self) -> usize {
-        usize::try_from(std::mem::take(&mut self.bytes)).unwrap_or(usize::MAX)
+        let bytes = self.bytes;
+        *self = Message::new(self.show);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// The line that ends it, which is no part of it.

@@ -142,9 +142,11 @@ impl Pop3 {
             self.exchange = Exchange::begin(verb, args, self.settings.users, ended, story);
             return Asked::Auth;
         }
-        if is("PASS") || is("APOP") {
+        // Behind the name in USER nothing is expected, and so anything may stand there.
+        let slips = is("USER") && !cut_word(args).1.is_empty();
+        if is("PASS") || is("APOP") || slips {
             self.authenticating = true;
-            show_secret(verb, args, is("APOP"), ended, story);
+            show_secret(verb, args, !is("PASS"), ended, story);
             return Asked::Secret;
         }
         match COMMANDS.iter().find(|(name, ..)| is(name)) {

@@ -221,6 +221,7 @@ fn pop3_in_every_disguise() {
         "C: AUTH CRAM-MD5\nS: + aHVudGVyMmh1bnRlcjI=\nC: *\\r\\nhunter2hunter2\nS: -ERR no\nS: -ERR hunter2hunter2",
         "C: AUTH hunter2hunter2\nS: -ERR no",
         "C: XAUTH hunter2hunter2\nS: -ERR hunter2hunter2",
+        "C: USER test hunter2hunter2\nS: -ERR not hunter2hunter2",
         "C: RPOP hunter2hunter2\nS: -ERR no",
     ] {
         never_seen(&format!("S: +OK hi <hunter2hunter2@mx>\n{said}"));
@@ -253,6 +254,7 @@ fn imap_in_every_disguise() {
         "C: . LOGIN test hunter2hunter2\nS: . NO hunter2hunter2",
         "C: a ID (\"token\" \"hunter2hunter2\")\nS: * ID (\"token\" \"hunter2hunter2\")\nS: a OK hunter2hunter2",
         "C: a GENURLAUTH \"imap://x\" INTERNAL\nS: * GENURLAUTH \"imap://x:internal:hunter2hunter2\"\nS: a OK",
+        "C: a GENURLAUTH \"imap://x\" INTERNAL\nS: * GENURLAUTH {14}\nS: hunter2hunter2 hunter2hunter2\nS: a OK",
         "C: a APPEND x CATENATE (URL {14+}\\r\\nhunter2hunter2)\nS: a NO hunter2hunter2",
         "C: a APPEND {5+}\\r\\ninbox CATENATE (URL {14+}\\r\\nhunter2hunter2)\nS: a NO hunter2hunter2",
         "C: a IDLE\nS: + idling\nC: hunter2hunter2\nS: a BAD hunter2hunter2",

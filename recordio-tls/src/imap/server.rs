@@ -116,15 +116,25 @@ impl Imap {
     /// Octets of the server's literal.
     pub(super) fn fetched(&mut self, left: u64, octets: &[u8], story: &mut Story) {
         let left = left.saturating_sub(u64::try_from(octets.len()).unwrap_or(u64::MAX));
-        self.fetched.text(Side::Server, octets, story);
-        if left == 0 {
-            self.fetched.end(Side::Server, "literal", story);
+        // RFC 4467: what answers GENURLAUTH has a token in it.
+        if self.pending.iter().any(|pending| pending.secret) {
+            self.fetched.count(octets);
+            if left == 0 {
+                let hidden = [Piece::Hidden(self.fetched.take_count())];
+                story.said(Side::Server, &hidden, Ended::Open);
+            }
+        } else {
+            self.fetched.text(Side::Server, octets, story);
+            if left == 0 {
+                self.fetched.end(Side::Server, "literal", story);
+            }
         }
         self.replying = if left == 0 { Replying::Rest } else { Replying::Literal(left) };
     }
 
     fn show_fetched(&mut self, text: &[u8], ended: Ended, story: &mut Story) {
-        if self.settings.show == Show::Whole {
+        let secret = self.pending.iter().any(|pending| pending.secret);
+        if self.settings.show == Show::Whole && !secret {
             story.said(Side::Server, &[Piece::Shown(text)], ended);
         } else if !text.is_empty() {
             story.said(Side::Server, &[Piece::Hidden(text.len())], ended);

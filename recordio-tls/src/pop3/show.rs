@@ -6,10 +6,10 @@ use super::Asked;
 use crate::redact::{cut_word, show_verb};
 use crate::story::{Ended, Piece, Story};
 
-/// PASS, whose password may have blanks in it, or APOP with the user's name and a digest (RFC 1939 7).
-pub(super) fn show_secret(verb: &[u8], args: &[u8], apop: bool, ended: Ended, story: &mut Story) {
+/// PASS, whose password may have blanks in it, or with a user's name in front of what is hidden, as APOP has its digest (RFC 1939 7).
+pub(super) fn show_secret(verb: &[u8], args: &[u8], named: bool, ended: Ended, story: &mut Story) {
     let (user, digest) = cut_word(args);
-    if !apop || digest.is_empty() {
+    if !named || digest.is_empty() {
         return show_verb(verb, args, ended, story);
     }
     let blank = Piece::Shown(b" ");
