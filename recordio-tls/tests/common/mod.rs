@@ -79,6 +79,36 @@ pub fn singly(steps: &[Step]) -> Vec<Step> {
     steps.iter().flat_map(single).collect()
 }
 
+/// No four bytes of `hunter2...` and of its base64 are in the log, whatever is asked for and however it is cut.
+pub fn never_seen(script: &str) -> String {
+    let session = steps(script);
+    let whole = log(DEFAULT, &session);
+    all_cuts(&session, &whole);
+    for settings in [DEFAULT, Settings { show: Show::Header, users: true }, ALL] {
+        let whole = log(settings, &session);
+        for secret in SECRETS {
+            for part in secret.as_bytes().windows(4) {
+                let part = String::from_utf8_lossy(part);
+                assert!(!whole.contains(&*part), "{part} is shown of\n{script}\n{whole}");
+            }
+        }
+    }
+    whole
+}
+
+/// A password, and `test`, `\0test\0hunter2hunter2` and the password in base64.
+const SECRETS: [&str; 4] =
+    ["hunter2hunter2", "ZXN0", "AHRlc3QAaHVudGVyMmh1bnRlcjI=", "aHVudGVyMmh1bnRlcjI="];
+
+/// However a session is cut, the log is this one.
+pub fn all_cuts(steps: &[Step], whole: &str) {
+    let longest = steps.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+    for offset in 1..longest {
+        assert_eq!(log(DEFAULT, &cut(steps, offset)), whole, "cut at {offset}");
+    }
+    assert_eq!(log(DEFAULT, &singly(steps)), whole);
+}
+
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
