@@ -12,12 +12,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use authcheck::facts::{Facts, SECRET};
 use authcheck::password;
 use authcheck::record::{self, Record};
 use authcheck::scram::{ITERATIONS, Verifier};
 use authcheck::secret::Secret;
-use authcheck::service::{Facts, Keeper, Service};
-use authcheck::store::{self, SECRET, Users};
+use authcheck::service::{Environment, Keeper, Service};
+use authcheck::store::{self, Users};
 use authcheck::text;
 
 /// Attempts of each kind.
@@ -38,8 +39,9 @@ fn main() {
             for step in 0..KINDS.len() {
                 let kind = (turn + step) % KINDS.len();
                 let users = Users::open(&path).map_err(|error| error.to_string());
-                let facts = Facts { allowed: true, host: "h".into(), ..Facts::default() };
-                let mut service = Service::new(Keeper::Users(users), facts);
+                let facts =
+                    Environment { allowed: true, host: "h".into(), ..Environment::default() };
+                let mut service = Service::new(Keeper::Users(users), environment);
                 let begin = Instant::now();
                 attempt(&mut service, KINDS[kind]);
                 times[kind].push(begin.elapsed());
@@ -91,7 +93,7 @@ fn database() -> Vec<u8> {
         .into_iter()
         .map(|(login, text)| (login, Record::parse(text.as_bytes()).expect("a record")))
         .collect();
-    let facts = store::Facts::of(records.iter().map(|(_, r)| r), Secret::new(vec![7; SECRET]));
+    let facts = Facts::of(records.iter().map(|(_, r)| r), Secret::new(vec![7; SECRET]));
     let values: Vec<_> = records
         .iter()
         .map(|(login, record)| (login.clone().into_bytes(), record::value(&record.fields())))

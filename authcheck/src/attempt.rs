@@ -7,10 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use plumb::log;
 use plumb::ucspi::Ucspi;
 
-use crate::password::Unable;
 use crate::record::Record;
 use crate::store::Users;
-use crate::verify::{Proof, Reason, compute, is_login, judge};
+use crate::verify::{Proof, Reason, compute, is_login, judge, wrong};
 
 /// What becomes of an attempt.
 #[derive(Debug)]
@@ -25,13 +24,13 @@ pub enum Verdict {
 
 /// Judges one attempt; a database that cannot be read is no wrong password.
 pub fn attempt(users: &Users, login: &[u8], proofs: &[Proof]) -> Verdict {
-    if proofs.iter().any(is_too_long) {
-        return Verdict::Refused(Reason::WrongPassword);
-    }
     let record = match find(users, login) {
         Ok(record) => record,
         Err(cause) => return Verdict::Unavailable(cause),
     };
+    if proofs.iter().any(is_too_long) {
+        return Verdict::Refused(wrong(record.as_ref()));
+    }
     let mut refused = Reason::WrongPassword;
     for proof in proofs {
         match judge(login, proof, record.as_ref(), users.facts(), now(), compute) {
@@ -40,7 +39,7 @@ pub fn attempt(users: &Users, login: &[u8], proofs: &[Proof]) -> Verdict {
                 return record.map_or(Verdict::Refused(refused), accepted);
             }
             Ok(Err(reason)) => refused = reason,
-            Err(unable) => return Verdict::Unavailable(why(unable).into()),
+            Err(unable) => return Verdict::Unavailable(unable.word().into()),
         }
     }
     Verdict::Refused(refused)
@@ -76,9 +75,9 @@ impl Connection {
         self.line("successful", Some(login), mechanism)
     }
 
-    /// `AUTH failed [ip] login mech=... reason=...`; a login that does not exist is not shown: it may be a password.
+    /// `AUTH failed [ip] login mech=... reason=...`; a login that may not exist is not shown: it may be a password.
     pub fn failed(&self, login: &[u8], mechanism: &str, reason: &str) -> String {
-        let known = (reason != UNKNOWN_USER).then_some(login);
+        let known = (![UNKNOWN_USER, REFUSED].contains(&reason)).then_some(login);
         format!("{} reason={reason}", self.line("failed", known, mechanism))
     }
 
@@ -106,7 +105,7 @@ impl Reason {
             Self::WrongPassword => "wrong-password",
             Self::Expired => "expired",
             Self::Disabled => "disabled",
-            Self::RefusedByProgram => "refused",
+            Self::RefusedByProgram => REFUSED,
         }
     }
 }
@@ -115,17 +114,11 @@ fn is_too_long(proof: &Proof) -> bool {
     matches!(proof, Proof::Password(password) if password.len() > PASSWORD_MAX)
 }
 
-fn why(unable: Unable) -> &'static str {
-    match unable {
-        Unable::Memory => "not enough memory for this hash",
-        Unable::Unsupported => "this kind of hash is not supported",
-    }
-}
-
 /// Longest password in bytes: $6$ takes time with its square.
 pub const PASSWORD_MAX: usize = 1_024;
 
 const UNKNOWN_USER: &str = "unknown-user";
+const REFUSED: &str = "refused";
 
 /// Longest login or protocol in a log line, escapes included.
 const SHOWN_MAX: usize = 255;
@@ -146,6 +139,11 @@ mod tests {
         assert_eq!(
             connection.failed(b"hunter2", "LOGIN", "unknown-user"),
             "AUTH failed [192.0.2.1] - mech=LOGIN tls=TLSv1.3 reason=unknown-user"
+        );
+        // The program behind -x does not say whether there is such a login.
+        assert_eq!(
+            connection.failed(b"hunter2", "LOGIN", Reason::RefusedByProgram.word()),
+            "AUTH failed [192.0.2.1] - mech=LOGIN tls=TLSv1.3 reason=refused"
         );
         assert_eq!(
             Connection::default().successful(b"a b]\nAUTH", "PLAIN"),

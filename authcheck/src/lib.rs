@@ -2,8 +2,10 @@
 
 pub mod attempt;
 pub mod checkpassword;
+pub mod cost;
 pub mod cram;
 pub mod delegate;
+pub mod facts;
 pub mod lines;
 pub mod md5crypt;
 pub mod password;

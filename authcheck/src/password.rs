@@ -7,6 +7,7 @@ use sha_crypt::password_hash::{Error as CryptError, PasswordVerifier};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use crate::cost;
 use crate::md5crypt;
 use crate::secret::Secret;
 use crate::text;
@@ -18,12 +19,25 @@ pub enum Unable {
     Memory,
     /// The string is no hash that is known here.
     Unsupported,
+    /// The hash takes more memory or time than anybody is granted.
+    Cost,
+}
+
+impl Unable {
+    /// For the log, and for who compiles records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "not enough memory for this hash",
+            Self::Unsupported => "this kind of hash is not supported",
+            Self::Cost => "this hash takes more memory or time than is granted",
+        }
+    }
 }
 
 /// Whether `password` is the one that `hash` was made of: $argon2id$, $argon2i$, $argon2d$, $y$, $2a$, $2b$, $2x$, $2y$, $6$, $5$ or $1$.
 pub fn matches(hash: &str, password: &[u8]) -> Result<bool, Unable> {
+    cost::check(hash)?;
     match hash.split('$').nth(1) {
-        Some("argon2id" | "argon2i" | "argon2d") => Phc::parse(hash)?.matches(password),
         Some("y") => {
             yescrypt_fits(hash)?;
             crypt(yescrypt::Yescrypt::default().verify_password(password, hash))
@@ -33,23 +47,7 @@ pub fn matches(hash: &str, password: &[u8]) -> Result<bool, Unable> {
         }
         Some("5" | "6") => crypt(sha_crypt::ShaCrypt::default().verify_password(password, hash)),
         Some("1") => md5crypt::matches(hash, password).ok_or(Unable::Unsupported),
-        _ => Err(Unable::Unsupported),
-    }
-}
-
-/// Whether a string is a hash that matches() can compare, told by its form.
-pub fn is_supported(hash: &str) -> bool {
-    let fields = || hash.split('$').skip(1);
-    match fields().next() {
-        Some("argon2id" | "argon2i" | "argon2d") => Phc::parse(hash).is_ok(),
-        Some("y") => yescrypt_params(hash).is_ok() && fields().count() == 4,
-        Some("2a" | "2b" | "2x" | "2y") => hash.parse::<bcrypt::HashParts>().is_ok(),
-        Some("5" | "6") => {
-            let rounds = fields().nth(1).is_some_and(|field| field.starts_with("rounds="));
-            fields().count() == if rounds { 4 } else { 3 }
-        }
-        Some("1") => md5crypt::parts(hash).is_some(),
-        _ => false,
+        _ => Phc::parse(hash)?.matches(password),
     }
 }
 
@@ -63,23 +61,22 @@ pub fn argon2id(password: &[u8], salt: &[u8; 16]) -> Result<String, Unable> {
     Ok(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}${hash}"))
 }
 
-/// The part of a hash string that says what work it takes; strings that differ only behind it take the same.
-pub fn work(hash: &str) -> &str {
-    let bcrypt = hash.starts_with("$2");
-    let behind = if bcrypt { 1 } else { 2 };
-    hash.rsplitn(usize::saturating_add(behind, 1), '$').nth(behind).unwrap_or(hash)
-}
-
 /// A PHC string taken apart.
-struct Phc {
+pub(crate) struct Phc {
     argon2: Argon2<'static>,
     salt: Secret,
     hash: Secret,
 }
 
 impl Phc {
-    fn parse(text: &str) -> Result<Self, Unable> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Unable> {
         Self::parts(text).ok_or(Unable::Unsupported)
+    }
+
+    /// Memory in KiB, and passes over it.
+    pub(crate) fn costs(&self) -> (u64, u64) {
+        let params = self.argon2.params();
+        (params.m_cost().into(), params.t_cost().into())
     }
 
     fn parts(text: &str) -> Option<Self> {
@@ -128,18 +125,12 @@ fn compute(
 
 /// Whether the memory that a $y$ string asks for can be had: its crate would end the process.
 fn yescrypt_fits(hash: &str) -> Result<(), Unable> {
-    let params = yescrypt_params(hash)?;
-    let bytes = params.n().saturating_mul(u64::from(params.r())).saturating_mul(YESCRYPT_BLOCK);
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(YESCRYPT_REST);
+    let bytes = usize::try_from(cost::yescrypt_memory(hash)?).unwrap_or(usize::MAX);
+    let bytes = bytes.saturating_add(YESCRYPT_REST);
     let mut memory: Vec<u8> = Vec::new();
     memory.try_reserve_exact(bytes).map_err(|_| Unable::Memory)?;
     black_box(memory.as_mut_ptr());
     Ok(())
-}
-
-fn yescrypt_params(hash: &str) -> Result<yescrypt::Params, Unable> {
-    let field = hash.split('$').nth(2).ok_or(Unable::Unsupported)?;
-    field.parse().map_err(|_| Unable::Unsupported)
 }
 
 fn crypt(verified: Result<(), CryptError>) -> Result<bool, Unable> {
@@ -157,9 +148,7 @@ const PASSES: u32 = 2;
 /// Bytes of an argon2id hash made here.
 const HASH: usize = 32;
 
-/// yescrypt(5): N blocks of 128 r bytes.
-const YESCRYPT_BLOCK: u64 = 128;
-/// What its prehash, S-boxes and buffers need besides.
+/// What yescrypt's prehash, S-boxes and buffers need besides.
 const YESCRYPT_REST: usize = 1 << 20;
 
 #[cfg(test)]
@@ -183,7 +172,7 @@ mod tests {
     #[test]
     fn hashes_of_other_programs() {
         for hash in SECRET {
-            assert!(is_supported(hash), "{hash}");
+            assert_eq!(cost::check(hash), Ok(()), "{hash}");
             assert_eq!(matches(hash, b"secret"), Ok(true), "{hash}");
             assert_eq!(matches(hash, b"secres"), Ok(false), "{hash}");
             assert_eq!(matches(hash, b""), Ok(false), "{hash}");
@@ -220,22 +209,8 @@ mod tests {
             "$6$salt",
             "$6$",
         ] {
-            assert!(!is_supported(hash), "{hash}");
+            assert_eq!(cost::check(hash), Err(Unable::Unsupported), "{hash}");
             assert_eq!(matches(hash, b"secret"), Err(Unable::Unsupported), "{hash}");
-        }
-    }
-
-    #[test]
-    fn the_work_of_a_hash() {
-        for (hash, cost) in [
-            ("$argon2id$v=19$m=19456,t=2,p=1$salt$hash", "$argon2id$v=19$m=19456,t=2,p=1"),
-            ("$6$salt$hash", "$6"),
-            ("$6$rounds=10000$salt$hash", "$6$rounds=10000"),
-            ("$y$j9T$salt$hash", "$y$j9T"),
-            ("$2b$12$saltandhash", "$2b$12"),
-            ("x", "x"),
-        ] {
-            assert_eq!(work(hash), cost);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The server's side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, 7677, 9266).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -90,7 +91,7 @@ impl Verifier {
             None => text.split(',').collect(),
         };
         let [iterations, salt, stored_key, server_key] = fields[..] else { return None };
-        let iterations = iterations.parse().ok().filter(|count| *count >= ITERATIONS_MIN)?;
+        let iterations = iterations.parse().ok().filter(|count| GRANTED.contains(count))?;
         let salt = text::decode(salt.as_bytes()).filter(|salt| !salt.is_empty())?.to_vec();
         Some(Self {
             iterations,
@@ -257,8 +258,8 @@ fn key(text: &[u8]) -> Option<Key> {
 /// Iterations for new verifiers: RFC 7677 4 asks for 15,000 or more; their cost falls on the client and on whoever steals the verifier.
 pub const ITERATIONS: u32 = 100_000;
 
-/// RFC 7677 4: the least.
-const ITERATIONS_MIN: u32 = 4_096;
+/// RFC 7677 4 has the least; the most is some seconds, for a client as for us.
+const GRANTED: RangeInclusive<u32> = 4_096..=10_000_000;
 
 /// Bytes of a salt.
 pub const SALT: usize = 16;
@@ -415,8 +416,12 @@ pub(crate) mod tests {
         let rfc =
             format!("SCRAM-SHA-256${}${}", head.replace(',', ":"), &keys[1..].replace(',', ":"));
         assert_eq!(Verifier::parse(&rfc), Some(verifier));
-        for bad in ["", ",,,", "4095,AbCj,AAAA,AAAA", &text[..80], &format!("{text},x"), "x,,,"] {
+        for bad in ["", ",,,", &text[..80], &format!("{text},x"), "x,,,"] {
             assert_eq!(Verifier::parse(bad), None, "{bad}");
+        }
+        for (count, good) in [("4095", false), ("10000000", true), ("10000001", false)] {
+            let other = text.replacen("4096", count, 1);
+            assert_eq!(Verifier::parse(&other).is_some(), good, "{count}");
         }
         assert_eq!(format!("{:?}", Verifier::parse(text)), "Some(Verifier)");
     }

@@ -18,7 +18,7 @@ use crate::attempt::Connection;
 use crate::delegate::{self, Delegate};
 use crate::lines::{Lines, pause};
 use crate::request::Order;
-use crate::service::{Facts, Keeper, Service};
+use crate::service::{Environment, Keeper, Service};
 use crate::store::Users;
 use crate::text;
 
@@ -51,7 +51,7 @@ pub fn serve(settings: Settings) -> Result<u8> {
     let mut log = Log::new(PROGRAM, pid, &*connid);
     let identity = Identity::from_env("AUTH", env)?;
     let program = Program::new(&settings.program)?;
-    let facts = facts(matches!(settings.source, Source::Program(_, _, true)));
+    let environment = environment(matches!(settings.source, Source::Program(_, _, true)));
     let keeper = keeper(settings.source)?;
     let (ours, theirs) = fds::socketpair().doing("make a socketpair")?;
     match fork().doing("fork")? {
@@ -61,7 +61,7 @@ pub fn serve(settings: Settings) -> Result<u8> {
                 let _ = error.report(PROGRAM);
                 exit_now(error.exit_code());
             }
-            converse(ours, Service::new(keeper, facts), &mut log);
+            converse(ours, Service::new(keeper, environment), &mut log);
             exit_now(0)
         }
         Fork::Parent(child) => {
@@ -140,14 +140,14 @@ fn converse(socket: OwnedFd, mut service: Service, log: &mut Log) {
 }
 
 /// What the environment says about this connection.
-fn facts(cram: bool) -> Facts {
+fn environment(cram: bool) -> Environment {
     let on = |name: &str| switch(env(name).as_deref());
     // With UCSPI-TLS the program itself begins TLS, later, and keeps the rules itself.
     let later = env("SSLCTLFD").is_some();
     let insecure = on("ALLOW_INSECURE_AUTH") || env("FORCETLS").is_some_and(|value| value == "0");
     let exporter = env("SSL_TLS_EXPORTER").and_then(|hex| text::unhex(hex.as_encoded_bytes()));
     let host = Ucspi::of_process().local_host.and_then(|host| host.into_string().ok());
-    Facts {
+    Environment {
         connection: Connection::of_process(),
         allowed: on("SSL") || insecure || later,
         exporter,

@@ -24,7 +24,7 @@ pub enum Keeper {
 
 /// What the environment says.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub struct Environment {
     /// For the log.
     pub connection: Connection,
     /// Whether AUTH is possible on this connection at all.
@@ -41,7 +41,7 @@ pub struct Facts {
 #[derive(Debug)]
 pub struct Service {
     keeper: Keeper,
-    facts: Facts,
+    environment: Environment,
     exchange: Option<(Mechanism, Exchange)>,
     /// Whose SCRAM exchange is running.
     record: Option<Record>,
@@ -74,8 +74,8 @@ impl Keeper {
 
 impl Service {
     /// A service that has heard nothing yet.
-    pub fn new(keeper: Keeper, facts: Facts) -> Self {
-        Self { keeper, facts, exchange: None, record: None, failures: 0, attempts: 0 }
+    pub fn new(keeper: Keeper, environment: Environment) -> Self {
+        Self { keeper, environment, exchange: None, record: None, failures: 0, attempts: 0 }
     }
 
     /// Whether the client owes an answer.
@@ -111,7 +111,7 @@ impl Service {
         let mut words = arguments.split(|byte| *byte == b' ');
         let mechanism = words.next().and_then(Mechanism::parse);
         let (initial, more) = (words.next(), words.next());
-        let Some(mechanism) = mechanism.filter(|_| self.facts.allowed) else {
+        let Some(mechanism) = mechanism.filter(|_| self.environment.allowed) else {
             return Answer::say(replies::NOT_OFFERED);
         };
         if let Keeper::Users(Err(cause)) = &self.keeper {
@@ -124,7 +124,7 @@ impl Service {
         if plumb::random::fill(&mut random).is_err() {
             return self.unavailable(mechanism, NO_RANDOM);
         }
-        let (challenge, exchange) = mechanism.begin(&random, &self.facts.host);
+        let (challenge, exchange) = mechanism.begin(&random, &self.environment.host);
         match initial {
             _ if more.is_some() => Answer::say(replies::MALFORMED),
             None => self.ask(mechanism, &challenge, exchange),
@@ -142,7 +142,7 @@ impl Service {
             return Answer::say(replies::TOO_LONG);
         }
         let Some(message) = text::decode(line) else { return Answer::say(replies::MALFORMED) };
-        let exporter = self.facts.exporter;
+        let exporter = self.environment.exporter;
         let channel = match (mechanism, &exporter) {
             (Mechanism::ScramSha256Plus, Some(exporter)) => Channel::Bound(exporter),
             (_, Some(_)) => Channel::Unused,
@@ -197,7 +197,7 @@ impl Service {
         let verdict = match &self.keeper {
             Keeper::Users(Ok(users)) => attempt(users, login, &[proof]),
             Keeper::Users(Err(cause)) => Verdict::Unavailable(cause.clone()),
-            Keeper::Program(_) if !is_login(login) => Verdict::Refused(Reason::WrongPassword),
+            Keeper::Program(_) if !is_login(login) => Verdict::Refused(Reason::UnknownUser),
             Keeper::Program(program) => program.judge(login, &proof),
         };
         match verdict {
@@ -213,7 +213,7 @@ impl Service {
             say.push_str(&format!("ENV {name}={value}\n"));
         }
         say.push_str(&format!("235 {}\n", String::from_utf8_lossy(login)));
-        let log = self.facts.connection.successful(login, mechanism.name());
+        let log = self.environment.connection.successful(login, mechanism.name());
         Answer { log: Some(log), say, ..Answer::default() }
     }
 
@@ -223,29 +223,31 @@ impl Service {
         self.failures = self.failures.saturating_add(1);
         let end = self.failures >= DELAYS.len();
         let say = if end { String::new() } else { format!("{}\n", replies::FAILED) };
-        let log = self.facts.connection.failed(login, mechanism.name(), reason);
+        let log = self.environment.connection.failed(login, mechanism.name(), reason);
         Answer { log: Some(log), delay, say, end }
     }
 
     fn unavailable(&self, mechanism: Mechanism, cause: &str) -> Answer {
-        let log = self.facts.connection.unavailable(mechanism.name(), cause);
+        let log = self.environment.connection.unavailable(mechanism.name(), cause);
         Answer { log: Some(log), ..Answer::say(replies::UNAVAILABLE) }
     }
 
     fn offers(&self, mechanism: Mechanism) -> bool {
         let plain = matches!(mechanism, Mechanism::Plain | Mechanism::Login);
-        self.facts.allowed
+        self.environment.allowed
             && match &self.keeper {
                 Keeper::Users(Ok(users)) => match mechanism {
                     Mechanism::ScramSha256 => users.facts().scram.is_some(),
                     Mechanism::ScramSha256Plus => {
-                        users.facts().scram.is_some() && self.facts.exporter.is_some()
+                        users.facts().scram.is_some() && self.environment.exporter.is_some()
                     }
                     Mechanism::CramMd5 => users.facts().cram,
                     Mechanism::Plain | Mechanism::Login => true,
                 },
                 Keeper::Users(Err(_)) => plain,
-                Keeper::Program(_) => plain || mechanism == Mechanism::CramMd5 && self.facts.cram,
+                Keeper::Program(_) => {
+                    plain || mechanism == Mechanism::CramMd5 && self.environment.cram
+                }
             }
     }
 
@@ -286,10 +288,11 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::facts::{Facts, SECRET};
     use crate::record;
     use crate::scram::{Verifier, tests::client};
     use crate::secret::Secret;
-    use crate::store::{self, SECRET};
+    use crate::store;
 
     /// Cheap ones: $6$ of 1,000 rounds, 4,096 iterations, CRAM-MD5 for tim.
     fn users() -> Users {
@@ -307,7 +310,7 @@ mod tests {
                 (login.as_bytes().to_vec(), Record::parse(text.as_bytes()).unwrap())
             })
             .collect();
-        let facts = store::Facts::of(records.iter().map(|(_, r)| r), Secret::new(vec![7; SECRET]));
+        let facts = Facts::of(records.iter().map(|(_, r)| r), Secret::new(vec![7; SECRET]));
         let values: Vec<_> =
             records.iter().map(|(l, r)| (l.clone(), record::value(&r.fields()))).collect();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -319,12 +322,12 @@ mod tests {
         users
     }
 
-    fn facts() -> Facts {
-        Facts { allowed: true, host: "h".into(), ..Facts::default() }
+    fn environment() -> Environment {
+        Environment { allowed: true, host: "h".into(), ..Environment::default() }
     }
 
     fn service() -> Service {
-        Service::new(Keeper::Users(Ok(users())), facts())
+        Service::new(Keeper::Users(Ok(users())), environment())
     }
 
     /// Says the lines that begin with `>` and requires those that begin with `<`.
@@ -437,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_database_that_cannot_be_read_is_never_a_wrong_password() {
-        let mut service = Service::new(Keeper::Users(Err("users.cdb: gone".into())), facts());
+        let mut service = Service::new(Keeper::Users(Err("users.cdb: gone".into())), environment());
         play(&mut service, "> MECHS\n< MECHS PLAIN LOGIN");
         for mechanism in Mechanism::ALL {
             let answer = service.line(format!("AUTH {}", mechanism.name()).as_bytes());
@@ -448,7 +451,7 @@ mod tests {
 
     #[test]
     fn where_auth_is_not_allowed_nothing_is_offered() {
-        let closed = Facts { allowed: false, ..facts() };
+        let closed = Environment { allowed: false, ..environment() };
         let mut service = Service::new(Keeper::Users(Ok(users())), closed);
         play(&mut service, &format!("> MECHS\n< MECHS\n> AUTH PLAIN\n< {}", replies::NOT_OFFERED));
     }
@@ -504,7 +507,10 @@ mod tests {
         let plus = "SCRAM-SHA-256-PLUS";
         let exporter = [9; 32];
         let bound = || {
-            Service::new(Keeper::Users(Ok(users())), Facts { exporter: Some(exporter), ..facts() })
+            Service::new(
+                Keeper::Users(Ok(users())),
+                Environment { exporter: Some(exporter), ..environment() },
+            )
         };
         assert_eq!(scram(&mut service(), "SCRAM-SHA-256", "n,,", "tim", right, b""), accepted);
         assert_eq!(scram(&mut service(), "SCRAM-SHA-256", "y,,", "tim", right, b""), accepted);

@@ -3,16 +3,17 @@
 //! The sum in the seal tells a damaged file from a login that is not there: the one is a temporary
 //! failure, the other a wrong password. Files of other makers (AUTH_CDB) have no seal.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Cursor, Error, ErrorKind, Result};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use cdb::{Cdb, Maker};
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use sha2::{Digest, Sha256};
 
-use crate::password;
+use crate::facts::{Facts, SUM_HEX};
 use crate::record::{self, Record};
 use crate::secret::Secret;
 use crate::text;
@@ -25,32 +26,15 @@ pub struct Users {
     facts: Facts,
 }
 
-/// What is known about all records together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// From which the salts of logins that do not exist are derived.
-    pub secret: Secret,
-    /// The work that a login takes that does not exist.
-    pub decoy: Decoy,
-    /// SCRAM iterations, if every record can do SCRAM.
-    pub scram: Option<u32>,
-    /// Whether a record can do CRAM-MD5.
-    pub cram: bool,
-}
-
-/// A hash to be computed where there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decoy {
-    /// A hash string.
-    Hash(Secret),
-    /// A SCRAM verifier with these iterations.
-    Scram(u32),
-}
-
 impl Users {
     /// Opens the database; one whose outer form is damaged is `InvalidData`.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of(File::open(path)?)
+        // Where somebody has put a FIFO, opening it must not wait for its other end.
+        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path)?;
+        match file.metadata()?.is_file() {
+            true => Self::of(file),
+            false => Err(damaged("no plain file")),
+        }
     }
 
     fn of(file: File) -> Result<Self> {
@@ -118,93 +102,6 @@ impl Users {
         } else {
             Err(damaged("its sum is wrong"))
         }
-    }
-}
-
-impl Facts {
-    /// The facts about these records, which go on with the `secret` of the file that they replace.
-    pub fn of<'a>(records: impl Iterator<Item = &'a Record> + Clone, secret: Secret) -> Self {
-        let mut works: Vec<(Decoy, usize)> = Vec::new();
-        for decoy in records.clone().filter_map(Decoy::of) {
-            match works.iter_mut().find(|(seen, _)| seen.same_work(&decoy)) {
-                Some((_, count)) => *count = count.saturating_add(1),
-                None => works.push((decoy, 1)),
-            }
-        }
-        let decoy = works.into_iter().max_by_key(|(_, count)| *count).map(|(decoy, _)| decoy);
-        let mut iterations =
-            records.clone().map(|record| Some(record.scram.as_ref()?.iterations()));
-        let first = iterations.next().flatten();
-        Self {
-            secret,
-            decoy: decoy.unwrap_or_default(),
-            scram: first.filter(|_| iterations.all(|count| count.is_some())),
-            cram: records.clone().any(|record| record.cram.is_some()),
-        }
-    }
-
-    /// Of a file without a seal only its first record is known: PLAIN and LOGIN it is, then.
-    fn of_unsealed(first: Option<Record>) -> Self {
-        let decoy = first.as_ref().and_then(Decoy::of).unwrap_or_default();
-        Self { secret: Secret::default(), decoy, scram: None, cram: false }
-    }
-
-    fn parse(seal: &[u8]) -> Option<Self> {
-        let mut lines = str::from_utf8(seal).ok()?.lines();
-        let mut next = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix('=');
-        next("sum")?;
-        let secret = text::unhex::<SECRET>(next("secret")?.as_bytes())?;
-        let scram = next("scram-sha-256")?.parse().ok()?;
-        let cram = next("cram-md5")? == "1";
-        let decoy = Decoy::parse(next("decoy")?);
-        let scram = Some(scram).filter(|count| *count > 0);
-        Some(Self { secret: secret.as_ref().into(), decoy, scram, cram })
-    }
-
-    fn seal(&self) -> Secret {
-        let (sum, secret) = ("0".repeat(SUM_HEX), text::hex(&self.secret));
-        let (scram, cram) = (self.scram.unwrap_or(0), u8::from(self.cram));
-        let decoy = self.decoy.text();
-        let lines = format!(
-            "sum={sum}\nsecret={secret}\nscram-sha-256={scram}\ncram-md5={cram}\ndecoy={decoy}\n"
-        );
-        Secret::new(lines.into_bytes())
-    }
-}
-
-impl Decoy {
-    fn of(record: &Record) -> Option<Self> {
-        let scram = record.scram.as_ref().map(|scram| Self::Scram(scram.iterations()));
-        record.password.clone().map(Self::Hash).or(scram)
-    }
-
-    fn parse(text: &str) -> Self {
-        let iterations = text.strip_prefix("scram:").and_then(|count| count.parse().ok());
-        iterations.map_or_else(|| Self::Hash(text.as_bytes().into()), Self::Scram)
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Hash(hash) => hash.text().unwrap_or_default().to_owned(),
-            Self::Scram(iterations) => format!("scram:{iterations}"),
-        }
-    }
-
-    fn same_work(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Hash(one), Self::Hash(two)) => {
-                one.text().map(password::work) == two.text().map(password::work)
-            }
-            _ => self == other,
-        }
-    }
-}
-
-impl Default for Decoy {
-    /// A hash of nothing at the cost of a new one.
-    fn default() -> Self {
-        let hash = format!("{DECOY_COST}${}${}", "A".repeat(22), "A".repeat(43));
-        Self::Hash(Secret::new(hash.into_bytes()))
     }
 }
 
@@ -288,12 +185,8 @@ const FIRST_RECORD: u64 = 2048;
 
 /// The seal's key is empty, its value begins `sum=` and 64 hex digits.
 const SUM: &[u8] = b"sum=";
-const SUM_HEX: usize = 64;
 const SUM_AT: u64 = 2048 + 8 + 4;
 const SUM_END: u64 = SUM_AT + 64;
-
-/// Bytes of the secret, so that guessing it is no better than guessing a key of SHA-256.
-pub const SECRET: usize = 32;
 
 /// Longest value of a record in bytes: hashes and pages of variables.
 pub const RECORD_MAX: usize = 16_384;
@@ -304,9 +197,6 @@ const SEAL_MAX: usize = RECORD_MAX + 1_024;
 /// How much of the file is read at a time.
 const CHUNK: usize = 65_536;
 
-/// What password::argon2id() makes.
-const DECOY_COST: &str = "$argon2id$v=19$m=19456,t=2,p=1";
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -314,7 +204,11 @@ mod tests {
 
     use super::*;
     use crate::cram::Context;
+    use crate::facts::{Decoy, SECRET};
     use crate::scram::Verifier;
+
+    /// openssl passwd -6 -salt salt tanstaaf
+    const HASH: &str = "$6$salt$l271/oYV2tpo8BxsgiVsoA3s9GKIAZD4Oy7tzbmkv3xQnNg4HYmZ1Uv6VH6c7IcVZVGmYoY5K.XMK7C7yIU831";
 
     fn argon(hash: &str) -> Record {
         let hash = format!("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ${hash}");
@@ -406,17 +300,21 @@ mod tests {
     // Cut or zeroed, a file without a seal still shows in its form; a record of ours in it shows that the seal was there.
     #[test]
     fn files_of_other_makers() {
-        let whole = unsealed(&[("u", "$6$salt$hash,PASSWORD_EXPIRES=\"5\""), ("v", "$6$s$h")]);
+        let value = format!("{HASH},PASSWORD_EXPIRES=\"5\"");
+        let whole = unsealed(&[("u", &value), ("v", "$6$s$h")]);
         let found = users("foreign", &whole).unwrap();
         assert_eq!(found.find(b"u").unwrap().unwrap().expires, Some(5));
         assert_eq!(found.find(b"w").unwrap(), None);
-        assert_eq!(found.facts().decoy, Decoy::Hash(b"$6$salt$hash"[..].into()));
+        assert_eq!(found.facts().decoy, Decoy::Hash(HASH.as_bytes().into()));
         assert_eq!((found.facts().scram, found.facts().cram), (None, false));
         for cut in 0..whole.len() {
             assert!(users("foreign-cut", &whole[..cut]).is_err());
         }
         let stripped = users("stripped", &unsealed(&[("u", "v=1\npw=$6$s$h\n")])).unwrap();
         assert!(stripped.find(b"u").is_err());
+        // The hash of a kind that is not known here is no work that another login could take.
+        let des = users("des", &unsealed(&[("u", "abJnggxhB/yWI"), ("v", HASH)])).unwrap();
+        assert_eq!(des.facts().decoy, Decoy::default());
         let empty = users("empty", &unsealed(&[])).unwrap();
         assert_eq!(empty.find(b"u").unwrap(), None);
         assert_eq!(empty.facts().decoy, Decoy::default());

@@ -1,11 +1,11 @@
 //! Record and attempt to verdict, with the same work whoever asks.
 
 use crate::cram::Context;
+use crate::facts::{Decoy, Facts};
 use crate::password::Unable;
 use crate::record::{Record, Refusal};
 use crate::scram::{ITERATIONS, Verifier};
 use crate::secret::Secret;
-use crate::store::{Decoy, Facts};
 
 /// What a client shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ mod tests {
         let mut works = Vec::new();
         let verdict = judge(b"user", proof, record, facts, 1_000, |work| {
             works.push(match work {
-                Work::Hash(hash, _) => crate::password::work(hash).to_owned(),
+                Work::Hash(hash, _) => crate::cost::work(hash).to_owned(),
                 Work::Scram(verifier, _) => format!("scram:{}", verifier.iterations()),
                 Work::Cram(..) => "cram-md5".to_owned(),
             });

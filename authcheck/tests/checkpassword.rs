@@ -5,10 +5,13 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::{Folder, authpass, compile, fed, record, root, said};
+
+/// openssl passwd -6 -salt salt tanstaaf
+const HASH: &str = "$6$salt$l271/oYV2tpo8BxsgiVsoA3s9GKIAZD4Oy7tzbmkv3xQnNg4HYmZ1Uv6VH6c7IcVZVGmYoY5K.XMK7C7yIU831";
 
 /// What qmail-popup does: the request on descriptor 3, then authcheck.
 fn check(arguments: &[&str], users: &Path, request: &[u8]) -> Output {
@@ -103,6 +106,80 @@ fn a_damaged_database_is_temporary_and_says_so() {
     }
 }
 
+/// What can stand in the place of users.cdb and is none.
+fn no_databases(folder: &Folder) -> Vec<PathBuf> {
+    let [fifo, empty, directory, secret] =
+        ["fifo", "empty", "directory", "secret"].map(|name| folder.path(name));
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::write(&empty, b"").unwrap();
+    fs::create_dir(&directory).unwrap();
+    fs::write(&secret, vec![0; 100_000]).unwrap();
+    vec![fifo, empty, directory, secret, "/dev/zero".into(), folder.path("missing/x")]
+}
+
+// Never a success, never a wrong password, and no waiting for the other end of a FIFO.
+#[test]
+fn what_is_no_database_is_temporary() {
+    let folder = Folder::new("odd");
+    for users in no_databases(&folder) {
+        let output = check(&[], &users, b"u\0tanstaaf\0\0");
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(111), "{}: {text}", users.display());
+        assert!(text.contains("AUTH unavailable [192.0.2.1] - mech=checkpassword"), "{text}");
+        assert!(text.contains(users.to_str().unwrap()), "{text}");
+    }
+    if root() {
+        let users = folder.users(&record(&["u"], "tanstaaf"));
+        let script = "exec 3<&0 </dev/null; exec setpriv --reuid 65534 --clear-groups \"$@\"";
+        let output = check_with(&[], &users, b"u\0tanstaaf\0\0", script, "exit 0");
+        assert_eq!(output.status.code(), Some(111), "{}", said(&output));
+        assert!(said(&output).contains("Permission denied"), "{}", said(&output));
+    }
+}
+
+// A hash that would take the machine's memory, or a day, is not computed; nor is it a wrong password.
+#[test]
+fn a_hash_of_absurd_cost_is_temporary() {
+    let folder = Folder::new("cost");
+    let users = folder.path("auth.cdb");
+    let sha = "x".repeat(86);
+    let hashes = [
+        "$argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHQ$YWJjZGVmZ2hpamtsbW5vcA".to_owned(),
+        format!("$6$rounds=999999999$salt${sha}"),
+        "$y$jUT$iYafu3j0yaWH50/DxK7DH/$g2mq6HyMcj/gpA3X9O7pBbuZ.rg4GxxtGdYuEac3W78".to_owned(),
+        "$2y$31$Lq7ymECVPRFX5a5Dd3/XQO1DF2M9eRpDFI.4kSYEUbNUE.O5.ydB6".to_owned(),
+    ];
+    for hash in hashes {
+        let input = format!("+1,{}:u->{hash}\n\n", hash.len());
+        let mut cdb = Command::new("cdb");
+        assert!(fed(cdb.arg("-c").arg(&users), input.as_bytes()).status.success());
+        for (login, code) in [("u", 111), ("nobody", 1)] {
+            let output = check(&[], &users, format!("{login}\0tanstaaf\0\0").as_bytes());
+            assert_eq!(output.status.code(), Some(code), "{hash}: {}", said(&output));
+        }
+        let text = folder.path("text");
+        fs::write(&text, format!("# one\nu\t{hash}\n")).unwrap();
+        let output = compile(&text, &folder.path("new.cdb"));
+        assert_eq!(output.status.code(), Some(100), "{hash}");
+        let why = "line 2: this hash takes more memory or time than is granted";
+        assert!(said(&output).contains(why), "{}", said(&output));
+    }
+}
+
+// "unknown logins are never logged": people type passwords where logins belong.
+#[test]
+fn a_login_that_does_not_exist_is_not_logged_however_long_its_password() {
+    let folder = Folder::new("unlogged");
+    let users = folder.users(&record(&["u"], "tanstaaf"));
+    for length in [1, 1_024, 1_025, 12_000] {
+        let request = format!("hunter2\0{}\0\0", "x".repeat(length));
+        let output = check(&[], &users, request.as_bytes());
+        assert_eq!(output.status.code(), Some(1));
+        let text = said(&output);
+        assert!(text.contains("AUTH failed [192.0.2.1] - ") && !text.contains("hunter2"), "{text}");
+    }
+}
+
 #[test]
 fn cram_md5_only_for_a_record_that_has_a_context() {
     let folder = Folder::new("cram");
@@ -144,11 +221,8 @@ fn disabled_and_expired_accounts_are_refused_like_wrong_passwords() {
             .iter()
             .map(|(login, field)| record(&[login, field], "tanstaaf"))
             .collect();
-    // openssl passwd -6 -salt salt tanstaaf
-    let foreign = "$6$salt$l271/oYV2tpo8BxsgiVsoA3s9GKIAZD4Oy7tzbmkv3xQnNg4HYmZ1Uv6VH6c7IcVZVGmYoY5K.XMK7C7yIU831";
-    let cdb = format!(
-        "j\t{foreign},DATABYTES=\"5\"\nk\t{foreign},PASSWORD_EXPIRES=\"1763640000\",X=\"1\"\n"
-    );
+    let cdb =
+        format!("j\t{HASH},DATABYTES=\"5\"\nk\t{HASH},PASSWORD_EXPIRES=\"1763640000\",X=\"1\"\n");
     let users = folder.users(&format!("# comment\n\n{}{cdb}", lines.concat()));
     for (login, code, reason) in [
         ("d", 1, "reason=disabled"),
@@ -167,7 +241,7 @@ fn disabled_and_expired_accounts_are_refused_like_wrong_passwords() {
 fn an_auth_cdb_file_is_read_as_it_is() {
     let folder = Folder::new("foreign");
     let users = folder.path("auth.cdb");
-    let value = "$6$salt$l271/oYV2tpo8BxsgiVsoA3s9GKIAZD4Oy7tzbmkv3xQnNg4HYmZ1Uv6VH6c7IcVZVGmYoY5K.XMK7C7yIU831,DATABYTES=\"5\"";
+    let value = format!("{HASH},DATABYTES=\"5\"");
     let input = format!("+6,{}:User@X->{value}\n\n", value.len());
     let mut cdb = Command::new("cdb");
     assert!(fed(cdb.arg("-c").arg(&users), input.as_bytes()).status.success());
@@ -282,9 +356,10 @@ fn authcdb_names_the_line_that_is_wrong_and_leaves_the_old_file() {
         ("v\texpires=5", "no password"),
         ("v\tpw=secret", "not supported"),
         ("v\t$1$salt$hash", "not supported"),
-        ("v\tpw=$6$s$h\tuid=5", "uid and gid"),
-        ("\tpw=$6$s$h", "not a login"),
-        ("u\tpw=$6$s$h", "there before"),
+        ("v\t$6$salt$cut", "not supported"),
+        (&format!("v\tpw={HASH}\tuid=5"), "uid and gid"),
+        (&format!("\tpw={HASH}"), "not a login"),
+        (&format!("u\tpw={HASH}"), "there before"),
         ("v\tpw=\u{1b}", "not supported"),
     ] {
         fs::write(&text, format!("{good}{line}\n")).unwrap();
@@ -317,4 +392,56 @@ fn a_replaced_file_keeps_its_secret_and_its_mode() {
     fs::remove_file(&users).unwrap();
     folder.users(&record(&["v"], "tanstaaf"));
     assert_ne!(secret(&users), first);
+}
+
+// Whatever becomes of the disk, readers have the old file whole.
+#[test]
+fn a_full_disk_leaves_the_old_file() {
+    let folder = Folder::new("full");
+    let users = folder.users(&record(&["u"], "tanstaaf"));
+    let before = fs::read(&users).unwrap();
+    let text = folder.path("users");
+    let authcdb = env!("CARGO_BIN_EXE_authcdb");
+    // Blocks of 512 bytes: less than the header, less than the file, none.
+    for (limit, trap) in [("2", ""), ("4", "trap '' XFSZ; "), ("0", "trap '' XFSZ; ")] {
+        let script = format!("{trap}ulimit -f {limit}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", authcdb]).args([&text, &users]);
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{limit}: {}", said(&output));
+        assert_eq!(fs::read(&users).unwrap(), before, "{limit}");
+        if !trap.is_empty() {
+            assert_eq!(output.status.code(), Some(111), "{limit}: {}", said(&output));
+            assert!(said(&output).contains("File too large"), "{}", said(&output));
+        }
+    }
+}
+
+// The later rename wins, whole; nothing of either is left behind.
+#[test]
+fn two_that_write_at_once() {
+    let folder = Folder::new("twice");
+    let (users, one, two) = (folder.path("users.cdb"), folder.path("one"), folder.path("two"));
+    fs::write(&one, record(&["one"], "tanstaaf")).unwrap();
+    fs::write(&two, record(&["two"], "tanstaaf")).unwrap();
+    assert!(compile(&one, &users).status.success());
+    let [first, second] = [&one, &two].map(|text| {
+        let path = folder.path("alone.cdb");
+        fs::copy(&users, &path).unwrap();
+        assert!(compile(text, &path).status.success());
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        bytes
+    });
+    for _ in 0..20 {
+        let both = [&one, &two].map(|text| {
+            Command::new(env!("CARGO_BIN_EXE_authcdb")).args([text, &users]).spawn().unwrap()
+        });
+        for mut child in both {
+            assert!(child.wait().unwrap().success());
+            let found = fs::read(&users).unwrap();
+            assert!(found == first || found == second);
+        }
+    }
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 3, "something was left behind");
 }

@@ -343,5 +343,5 @@ fn a_real_checkpassword_program() {
     server.idle();
     let log = server.log();
     assert!(log.lines().any(|line| line == "1000"), "{log}");
-    assert!(log.contains("user mech=PLAIN tls=TLSv1.3 reason=refused"), "{log}");
+    assert!(log.contains("- mech=PLAIN tls=TLSv1.3 reason=refused"), "{log}");
 }

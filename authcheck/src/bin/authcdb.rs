@@ -7,10 +7,12 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use authcheck::password;
+use authcheck::cost;
+use authcheck::facts::{Facts, SECRET};
+use authcheck::password::Unable;
 use authcheck::record::{self, Record};
 use authcheck::secret::Secret;
-use authcheck::store::{self, Facts, Users, lower_domain};
+use authcheck::store::{self, Users, lower_domain};
 use authcheck::verify::is_login;
 use plumb::{Doing, Error, Result};
 
@@ -85,11 +87,10 @@ impl Entry {
 
 /// What no record that can be used lacks.
 fn check(record: &Record) -> std::result::Result<(), &'static str> {
-    let hash = record.password.as_ref().map(|hash| hash.text().unwrap_or_default());
-    if hash.is_some_and(|hash| !password::is_supported(hash)) {
-        return Err("this kind of password hash is not supported");
+    if let Some(hash) = &record.password {
+        cost::check(hash.text().unwrap_or_default()).map_err(Unable::word)?;
     }
-    if hash.is_none() && record.scram.is_none() && record.cram.is_none() {
+    if record.password.is_none() && record.scram.is_none() && record.cram.is_none() {
         return Err("no password");
     }
     if record.uid.is_some() != record.gid.is_some() {
@@ -101,7 +102,7 @@ fn check(record: &Record) -> std::result::Result<(), &'static str> {
 /// The secret of the file that is replaced, so that the salts of logins that do not exist stay; else a new one.
 fn secret(users: &Path) -> Result<Secret> {
     match Users::open(users) {
-        Ok(users) if users.facts().secret.len() == store::SECRET => {
+        Ok(users) if users.facts().secret.len() == SECRET => {
             return Ok(users.facts().secret.clone());
         }
         Err(cause)
@@ -112,7 +113,7 @@ fn secret(users: &Path) -> Result<Secret> {
         }
         _ => {}
     }
-    let mut secret = vec![0; store::SECRET];
+    let mut secret = vec![0; SECRET];
     plumb::random::fill(&mut secret).doing("get random bytes")?;
     Ok(Secret::new(secret))
 }

@@ -108,8 +108,12 @@ fn write_synced(
     mode: u32,
     write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(temporary)?;
+    // What a writer of the same number left when it was killed goes; what comes back is somebody's trap.
+    match fs::remove_file(temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
     match fs::metadata(old) {
         Ok(old) => {
             fchown(&file, Some(old.uid()), Some(old.gid()))?;

@@ -94,6 +94,17 @@ fn a_failed_replacement_leaves_the_old_file() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o604);
 }
 
+#[test]
+fn a_link_in_the_temporary_files_place_is_not_written_through() {
+    let (path, victim) = (file("linked", b"old"), file("victim", b"precious"));
+    let temporary = file(&format!("linked.tmp.{}", std::process::id()), b"");
+    fs::remove_file(&temporary).unwrap();
+    std::os::unix::fs::symlink(&victim, &temporary).unwrap();
+    cdb::replace(&path, 0o600, |maker| maker.add(b"k", b"v")).unwrap();
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    assert!(fs::symlink_metadata(&path).unwrap().is_file());
+}
+
 fn records(count: usize) -> Records {
     (0..count).map(|i| (format!("key{i}").into_bytes(), vec![b'v'; i % 50 + 4])).collect()
 }
