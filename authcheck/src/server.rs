@@ -1,7 +1,7 @@
 //! `-s`: the password process beside the program, and how both come to be.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ pub fn serve(settings: Settings) -> Result<u8> {
                 let _ = error.report(PROGRAM);
                 exit_now(error.exit_code());
             }
-            converse(ours, Service::new(keeper, environment), &mut log);
+            converse(ours, Service::new(keeper, environment), &mut log, pause);
             exit_now(0)
         }
         Fork::Parent(child) => {
@@ -121,8 +121,13 @@ fn lock_in(
     Ok(())
 }
 
-/// Answers line by line, until the other side or the service ends.
-fn converse(socket: OwnedFd, mut service: Service, log: &mut Log) {
+/// Answers line by line, until the other side or the service ends; `pause` waits.
+fn converse(
+    socket: OwnedFd,
+    mut service: Service,
+    log: &mut Log,
+    pause: impl Fn(Duration) -> io::Result<()>,
+) {
     let mut lines = Lines::new(socket);
     loop {
         let deadline = if service.in_exchange() { after(STEP) } else { None };
@@ -178,3 +183,49 @@ const NO_HOST: &str = "localhost";
 
 /// The name in the log.
 pub const PROGRAM: &str = "authcheck";
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::fs;
+
+    use super::*;
+    use crate::facts::{Facts, SECRET};
+    use crate::secret::Secret;
+    use crate::store;
+
+    fn nobody() -> Users {
+        let facts = Facts::of(std::iter::empty(), Secret::new(vec![7; SECRET]));
+        let path = std::env::temp_dir().join(format!("authcheck-server-{}", std::process::id()));
+        fs::write(&path, store::compile(&facts, &[]).unwrap()).unwrap();
+        let users = Users::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        users
+    }
+
+    // Who guesses waits before the answer: dropping the connection to begin anew gains nothing but what tcpserver -c allows.
+    #[test]
+    fn the_delay_comes_before_the_answer_and_grows() {
+        let (ours, theirs) = fds::socketpair().unwrap();
+        let mut theirs = UnixStream::from(theirs);
+        // RFC 4616 2: user may not act for root, so nothing has to be hashed.
+        let wrong = text::encode(b"root\0user\0secret");
+        theirs.write_all(format!("AUTH PLAIN {wrong}\n").repeat(3).as_bytes()).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let answered = |mut socket: &UnixStream| {
+            let mut said = [0; 4096];
+            let count = socket.read(&mut said).unwrap_or(0);
+            String::from_utf8_lossy(&said[..count]).into_owned()
+        };
+        let waits = RefCell::new(Vec::new());
+        let environment = Environment { allowed: true, ..Environment::default() };
+        let service = Service::new(Keeper::Users(Ok(nobody())), environment);
+        converse(ours, service, &mut Log::new(PROGRAM, 1, "c"), |time| {
+            waits.borrow_mut().push((time.as_secs(), answered(&theirs)));
+            Ok(())
+        });
+        let failed = || format!("{}\n", crate::replies::FAILED);
+        assert_eq!(*waits.borrow(), [(1, String::new()), (2, failed()), (4, failed())]);
+        assert_eq!(answered(&theirs), "", "the third is not answered");
+    }
+}

@@ -478,6 +478,18 @@ mod tests {
         }
     }
 
+    // RFC 2195 2: "must be ... never be used again".
+    #[test]
+    fn ten_thousand_challenges_without_a_repeat() {
+        let mut service = service();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            service.attempts = 0;
+            assert!(seen.insert(service.line(b"AUTH CRAM-MD5").say));
+            service.line(b"CANCEL");
+        }
+    }
+
     /// A whole SCRAM exchange; gives the last answer.
     fn scram(
         service: &mut Service,
