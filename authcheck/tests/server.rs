@@ -84,6 +84,9 @@ fn plain(login: &str, password: &str) -> String {
     format!("AUTH PLAIN {}", authcheck::text::encode(format!("\0{login}\0{password}").as_bytes()))
 }
 
+const FAILED: &str = "535 5.7.8 authentication failed";
+const TEMPORARY: &str = "454 4.7.0 temporary authentication failure";
+
 const ALLOWED: (&str, &str) = ("ALLOW_INSECURE_AUTH", "1");
 
 fn users(folder: &Folder) -> PathBuf {
@@ -97,7 +100,7 @@ fn a_whole_conversation() {
     let mut chain =
         Chain::start(&[users.to_str().unwrap()], &[("SSL", "1"), ("SSL_PROTOCOL", "TLSv1.3")]);
     assert_eq!(chain.ask("MECHS"), "MECHS SCRAM-SHA-256 PLAIN LOGIN");
-    assert_eq!(chain.ask(&plain("u", "wrong")), "535 5.7.8 authentication failed");
+    assert_eq!(chain.ask(&plain("u", "wrong")), FAILED);
     assert_eq!(chain.ask(&plain("u", "tanstaaf")), "ENV DATABYTES=5");
     assert_eq!(chain.hear(), "235 u");
     let (code, log) = chain.end();
@@ -146,7 +149,7 @@ fn a_database_that_is_missing_or_damaged_is_temporary() {
     let missing = folder.path("missing.cdb");
     let mut chain = Chain::start(&[missing.to_str().unwrap()], &[ALLOWED]);
     assert_eq!(chain.ask("MECHS"), "MECHS PLAIN LOGIN");
-    assert_eq!(chain.ask(&plain("u", "tanstaaf")), "454 4.7.0 temporary authentication failure");
+    assert_eq!(chain.ask(&plain("u", "tanstaaf")), TEMPORARY);
     let (_, log) = chain.end();
     assert!(
         log.contains("AUTH unavailable [192.0.2.1] - ") && log.contains("missing.cdb"),
@@ -159,10 +162,7 @@ fn a_database_that_is_missing_or_damaged_is_temporary() {
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(&users, &damaged).unwrap();
     for login in ["u", "nobody"] {
-        assert_eq!(
-            chain.ask(&plain(login, "tanstaaf")),
-            "454 4.7.0 temporary authentication failure"
-        );
+        assert_eq!(chain.ask(&plain(login, "tanstaaf")), TEMPORARY);
     }
     fs::write(&users, &whole).unwrap();
     assert_eq!(chain.ask(&plain("u", "tanstaaf")), "ENV DATABYTES=5");
@@ -182,7 +182,7 @@ fn the_third_failure_ends_it_unanswered() {
     let arguments = [users.to_str().unwrap()];
     let mut chain = Chain::with(&arguments, &[ALLOWED], &["bash", "-c", until_it_ends]);
     for _ in 0..2 {
-        assert_eq!(chain.ask(&plain("nobody", "hunter2")), "535 5.7.8 authentication failed");
+        assert_eq!(chain.ask(&plain("nobody", "hunter2")), FAILED);
     }
     assert_eq!(chain.ask(&plain("hunter2", "hunter2")), "end");
     let (_, log) = chain.end();
@@ -332,17 +332,16 @@ fn script(folder: &Folder, text: &str) -> String {
 fn the_exit_codes_of_a_checkpassword_program() {
     let folder = Folder::new("codes-x");
     let command = format!("{} /bin/true", script(&folder, CHECKPASSWORD));
-    let temporary = "454 4.7.0 temporary authentication failure";
     for (password, reply) in [
         ("0", "235 u"),
-        ("1", "535 5.7.8 authentication failed"),
-        ("3", "535 5.7.8 authentication failed"),
-        ("2", temporary),
-        ("100", "535 5.7.8 authentication failed"),
-        ("101", temporary),
-        ("111", temporary),
-        ("127", temporary),
-        ("crash", temporary),
+        ("1", FAILED),
+        ("3", FAILED),
+        ("2", TEMPORARY),
+        ("100", FAILED),
+        ("101", TEMPORARY),
+        ("111", TEMPORARY),
+        ("127", TEMPORARY),
+        ("crash", TEMPORARY),
     ] {
         let mut chain = Chain::start(&["-x", &command], &[ALLOWED]);
         assert_eq!(chain.ask("MECHS"), "MECHS PLAIN LOGIN");
@@ -352,7 +351,7 @@ fn the_exit_codes_of_a_checkpassword_program() {
         assert!(log.contains(&format!("program: u, {uid}, /bin/true\n")), "{log}");
     }
     let mut chain = Chain::start(&["-x", "/nonexistent/check"], &[ALLOWED]);
-    assert_eq!(chain.ask(&plain("u", "0")), temporary);
+    assert_eq!(chain.ask(&plain("u", "0")), TEMPORARY);
     assert!(chain.end().1.contains("could not be run"));
 }
 
@@ -361,7 +360,7 @@ fn the_exit_codes_of_a_checkpassword_program() {
 fn a_checkpassword_program_that_hangs_is_temporary() {
     let folder = Folder::new("hang-x");
     let mut chain = Chain::start(&["-x", &script(&folder, CHECKPASSWORD)], &[ALLOWED]);
-    assert_eq!(chain.ask(&plain("u", "hang")), "454 4.7.0 temporary authentication failure");
+    assert_eq!(chain.ask(&plain("u", "hang")), TEMPORARY);
     let (_, log) = chain.end();
     assert!(log.contains("the program hung"), "{log}");
     let sleeper = log.split_once("sleeps: ").unwrap().1.lines().next().unwrap();
@@ -371,6 +370,93 @@ fn a_checkpassword_program_that_hangs_is_temporary() {
         std::thread::yield_now();
     }
     assert!(gone());
+}
+
+// The interface says what a program may expect; nothing it does to its descriptors reaches the client or holds the answer up.
+#[test]
+fn checkpassword_programs_with_bad_manners() {
+    let folder = Folder::new("manners-x");
+    for (manner, code, reply) in [
+        ("exec 3<&-", 0, "235 u"),
+        ("exec 3<&-", 1, FAILED),
+        ("exec 0<&- 1>&- 2>&- 3<&-", 0, "235 u"),
+        ("echo 235 root; echo ENV RELAYCLIENT=; cat <&0", 1, FAILED),
+        ("echo 'to the log' >&2", 0, "235 u"),
+        // A child that it leaves behind keeps descriptor 3 open.
+        ("sleep 1000 2>/dev/null & echo \"sleeps: $!\" >&2", 0, "235 u"),
+        ("env >&2; ls -l /proc/self/fd >&2", 1, FAILED),
+    ] {
+        let path = script(&folder, &format!("#!/bin/sh\n{manner}\nexit {code}\n"));
+        let env = [ALLOWED, ("AUTH_UID", "65531"), ("AUTH_GID", "65530")];
+        let mut chain = Chain::start(&["-x", &path], &env);
+        assert_eq!(chain.ask(&plain("u", "tanstaaf")), reply, "{manner}");
+        assert_eq!(chain.ask("MECHS"), "MECHS PLAIN LOGIN", "{manner}");
+        let (_, log) = chain.end();
+        assert!(!log.contains("235 root") && !log.contains("tanstaaf"), "{manner}: {log}");
+        assert_eq!(log.contains("to the log"), manner.contains("to the log"), "{log}");
+        if let Some((_, pid)) = log.split_once("sleeps: ") {
+            let pid = pid.lines().next().unwrap().parse().unwrap();
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        if manner.starts_with("env") {
+            assert!(log.contains("TCPREMOTEIP=192.0.2.1"), "{log}");
+            assert!(!log.contains("SASLFD") && !log.contains("AUTH_UID"), "{log}");
+            assert!(!log.contains("socket:"), "{log}");
+        }
+    }
+}
+
+#[test]
+fn the_command_is_split_at_blanks_without_a_shell() {
+    let folder = Folder::new("blanks-x");
+    let path = script(&folder, "#!/bin/sh\nfor word; do echo \"<$word>\" >&2; done\n");
+    let command = format!("  {path}\ta  'b c'   $HOME;x ");
+    let mut chain = Chain::start(&["-x", &command], &[ALLOWED]);
+    assert_eq!(chain.ask(&plain("u", "tanstaaf")), "235 u");
+    let log = chain.end().1;
+    assert!(log.contains("<a>\n<'b>\n<c'>\n<$HOME;x>\n"), "{log}");
+}
+
+// checkpassword's exit code is that of the program it becomes: accepted is only who got through both.
+#[test]
+fn the_program_behind_authcheck_behind_itself_has_the_last_word() {
+    let folder = Folder::new("last-x");
+    let users = folder.users(&record(&["u"], "tanstaaf"));
+    for (code, reply) in [("0", "235 u"), ("1", FAILED), ("111", TEMPORARY)] {
+        let last = script(&folder, &format!("#!/bin/sh\nexit {code}\n"));
+        let authcheck = env!("CARGO_BIN_EXE_authcheck");
+        let command = format!("{authcheck} {} {last}", users.display());
+        let mut chain = Chain::start(&["-x", &command], &[ALLOWED]);
+        assert_eq!(chain.ask(&plain("u", "tanstaaf")), reply);
+        assert_eq!(chain.ask(&plain("u", "wrong")), FAILED);
+        chain.end();
+    }
+    let missing = format!(
+        "{} {} /bin/true",
+        env!("CARGO_BIN_EXE_authcheck"),
+        folder.path("missing.cdb").display()
+    );
+    let mut chain = Chain::start(&["-x", &missing], &[ALLOWED]);
+    assert_eq!(chain.ask(&plain("u", "tanstaaf")), TEMPORARY);
+    chain.end();
+}
+
+// authcheck.8 SASLFD: a client that was written from the page alone.
+#[test]
+fn the_page_tells_all_that_a_client_needs() {
+    let folder = Folder::new("page");
+    let fields = ["-c", "u,=@x.org", "env=DATABYTES=5", "env=PATH=/x", "env=AUTH_NOTE=a b"];
+    let users = folder.users(&record(&fields, "tanstaaf"));
+    let exporter = "0f".repeat(32);
+    let client = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/saslfd.py");
+    for env in [vec![ALLOWED], vec![("SSL", "1"), ("SSL_TLS_EXPORTER", &exporter)]] {
+        let program = ["python3", client, "u,=@x.org", "tanstaaf"];
+        let mut chain = Chain::with(&[users.to_str().unwrap()], &env, &program);
+        let heard = chain.hear();
+        let (code, log) = chain.end();
+        assert_eq!((heard.as_str(), code), ("all as the page says", Some(0)), "{log}");
+    }
 }
 
 #[test]
@@ -385,7 +471,7 @@ fn authcheck_behind_itself_with_both_orders_of_cram_md5() {
         let mut chain = Chain::start(&["-c", "-o", order, "-x", &command], &[ALLOWED]);
         assert_eq!(chain.ask("MECHS"), "MECHS PLAIN LOGIN CRAM-MD5");
         assert_eq!(chain.ask(&plain("tim", "tanstaaftanstaaf")), "235 tim");
-        assert_eq!(chain.ask(&plain("tim", "x")), "535 5.7.8 authentication failed");
+        assert_eq!(chain.ask(&plain("tim", "x")), FAILED);
         let challenge = chain.ask("AUTH CRAM-MD5");
         let challenge = authcheck::text::decode(&challenge.as_bytes()[4..]).unwrap();
         let mut hmac =
