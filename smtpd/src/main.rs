@@ -42,12 +42,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    let password_process = password_process()?;
+    let password_process = password_process();
     plumb::process::begin()?;
     let verbose = match arguments().map_err(|error| turn_away(&replies::CONFIGURATION, error))? {
         Mode::Check => return check(),
         Mode::Serve { verbose } => verbose,
     };
+    let password_process =
+        password_process.map_err(|error| turn_away(&replies::CONFIGURATION, error))?;
     let policy =
         Policy::from_env(variable).map_err(|error| turn_away(&replies::CONFIGURATION, error))?;
     let tls_server = ucspi_tls::Server::from_env(variable)

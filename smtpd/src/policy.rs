@@ -101,7 +101,7 @@ impl Policy {
 
     /// Whether AUTH has to wait for TLS.
     pub fn auth_needs_tls(&self) -> bool {
-        !self.in_tls && !self.insecure_auth
+        !self.in_tls && (self.force_tls || !self.insecure_auth)
     }
 }
 
@@ -216,6 +216,11 @@ mod tests {
         assert!(policy("").unwrap().auth_needs_tls());
         for settings in ["SSL=1", "FORCETLS=0", "ALLOW_INSECURE_AUTH=1"] {
             assert!(!policy(settings).unwrap().auth_needs_tls(), "{settings}");
+        }
+        // Nothing that will be answered 530 may be offered: a client would send the password with it.
+        for settings in ["FORCE_TLS=1 ALLOW_INSECURE_AUTH=1", "UCSPITLS=! SSLCTLFD=7 FORCETLS=0"] {
+            let policy = policy(settings).unwrap();
+            assert!(policy.auth_needs_tls() && !policy.after_handshake().auth_needs_tls());
         }
     }
 

@@ -112,7 +112,8 @@ impl Session {
             Line::Clean(line) => self.command(line),
             Line::Nul(_) => self.refuse(replies::NUL_IN_LINE),
             Line::Bare(_) => self.refuse(replies::BARE_LINE),
-            Line::TooLong => self.refuse(replies::LINE_TOO_LONG),
+            // Which command it was is gone; only AUTH may be nearly as long.
+            Line::TooLong => self.refuse(replies::AUTH_TOO_LONG),
         }
     }
 

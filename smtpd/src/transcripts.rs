@@ -710,6 +710,7 @@ fn only_auth_may_be_long() {
     assert_eq!(line("NOOP ", 2041), Action::Reply(replies::OK));
     assert_eq!(line("NOOP ", 2042), Action::Reply(replies::LINE_TOO_LONG));
     assert!(matches!(line("AUTH PLAIN ", 12_288), Action::Authenticate { .. }));
+    assert_eq!(session.line(&wire::Line::TooLong), Action::Reply(replies::AUTH_TOO_LONG));
 }
 
 // RFC 2920 3.2: these replies may not wait for company.

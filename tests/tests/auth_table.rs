@@ -85,6 +85,74 @@ fn the_table_with_mailfront() {
     });
 }
 
+// The TLS half with a program that has no AUTH at all: nothing in the table may make it look as if it had.
+#[test]
+fn the_tls_half_with_postfix() {
+    let strict = TABLE.iter().filter(|cell| !cell.0.contains("ALLOW_INSECURE_AUTH"));
+    for (settings, clear, tls) in strict {
+        let server = Server::new("starttls-wrap ./sendmail -bs");
+        if !peers::postfix(&server.folder) {
+            return;
+        }
+        let without = |meets: &Option<Meets>| {
+            meets.as_ref().map(|meets| Meets {
+                offers: if meets.offers.starts_with("STARTTLS") { "STARTTLS" } else { "" },
+                mail: meets.mail,
+                auth: if meets.auth == IN { "503 5.5.1" } else { meets.auth },
+            })
+        };
+        cell(&(settings, without(clear), without(tls)), server, false);
+    }
+}
+
+// smtpd without a ring that owns TLS owns the policy itself; nobody can come to TLS here.
+#[test]
+fn the_table_with_smtpd_alone() {
+    for (settings, meets) in [
+        ("", meets("", OK, NEEDS_TLS)),
+        ("AUTH=0", meets("", OK, NO_AUTH)),
+        ("REQUIRE_AUTH=1", meets("", STARTTLS_FIRST, NEEDS_TLS)),
+        ("ALLOW_INSECURE_AUTH=1", meets("AUTH", OK, IN)),
+        ("ALLOW_INSECURE_AUTH=1 REQUIRE_AUTH=1", meets("AUTH", AUTH_FIRST, IN)),
+        ("ALLOW_INSECURE_AUTH=1 AUTH=0", meets("", OK, NO_AUTH)),
+        ("FORCETLS=0", meets("AUTH", OK, IN)),
+        ("FORCETLS=0 SMTPAUTH=!", meets("AUTH", AUTH_FIRST, IN)),
+        ("DENY_TLS=1", meets("", OK, NEEDS_TLS)),
+        ("DENY_TLS=1 AUTH=0", meets("", OK, NO_AUTH)),
+        ("DENY_TLS=1 ALLOW_INSECURE_AUTH=1", meets("AUTH", OK, IN)),
+        ("DENY_TLS=1 ALLOW_INSECURE_AUTH=1 REQUIRE_AUTH=1", meets("AUTH", AUTH_FIRST, IN)),
+        ("FORCE_TLS=1", meets("", STARTTLS_FIRST, STARTTLS_FIRST)),
+        ("FORCE_TLS=1 ALLOW_INSECURE_AUTH=1", meets("", STARTTLS_FIRST, STARTTLS_FIRST)),
+        ("FORCE_TLS=1 AUTH=0", meets("", STARTTLS_FIRST, STARTTLS_FIRST)),
+        // Whoever sets SSL=1 says that TLS is in front.
+        ("SSL=1", meets("AUTH", OK, IN)),
+        ("SSL=1 FORCE_TLS=1", meets("AUTH", OK, IN)),
+        ("SSL=1 REQUIRE_AUTH=1", meets("AUTH", AUTH_FIRST, IN)),
+        ("SSL=1 AUTH=0", meets("", OK, NO_AUTH)),
+    ] {
+        let Some(meets) = meets else { continue };
+        let server = set(Server::new(ALONE), settings);
+        users::one(&server.folder);
+        let server = server.start();
+        let connect = || {
+            let mut client = server.connect();
+            client.reply();
+            client
+        };
+        see(settings, &meets, &connect, true);
+    }
+}
+
+/// No TLS in front.
+const ALONE: &str = "authcheck -s users.cdb setuidgid nobody smtpd";
+
+fn set(server: Builder, settings: &str) -> Builder {
+    settings.split_whitespace().fold(server, |server, setting| {
+        let (name, value) = setting.split_once('=').expect("NAME=VALUE");
+        server.env(name, value)
+    })
+}
+
 /// Scripts of this family export every switch, on or off: with all others 0 or empty every cell is the same.
 #[test]
 fn the_table_with_every_other_switch_off() {
@@ -109,12 +177,8 @@ fn every_cell(ours: bool, server: impl Fn() -> Option<Builder>) {
     }
 }
 
-fn cell((settings, clear, tls): &Cell, mut server: Builder, ours: bool) {
-    for setting in settings.split_whitespace() {
-        let (name, value) = setting.split_once('=').expect("NAME=VALUE");
-        server = server.env(name, value);
-    }
-    let server = server.start();
+fn cell((settings, clear, tls): &Cell, server: Builder, ours: bool) {
+    let server = set(server, settings).start();
     let immediate = settings.contains("SSL=1");
     let connect = |in_tls: bool| {
         let mut client = server.connect();
@@ -175,18 +239,23 @@ fn starts(cell: &str, what: &str, reply: &str, expected: &str) {
 // Settings that cannot both be meant are told to the client, and the log names both.
 #[test]
 fn contradictions() {
-    for (settings, names) in [
-        ("FORCE_TLS=1 DENY_TLS=1", ["FORCE_TLS", "DENY_TLS"]),
-        ("SSL=1 DENY_TLS=1", ["SSL", "DENY_TLS"]),
-        ("REQUIRE_AUTH=1 AUTH=0", ["REQUIRE_AUTH", "AUTH"]),
-        ("REQUIRE_AUTH=1 DENY_TLS=1", ["REQUIRE_AUTH", "DENY_TLS"]),
+    const WITHOUT: &str = "setuidgid nobody smtpd";
+    for (chain, settings, names) in [
+        (SUBMISSION, "FORCE_TLS=1 DENY_TLS=1", ["FORCE_TLS", "DENY_TLS"]),
+        (SUBMISSION, "SSL=1 DENY_TLS=1", ["SSL", "DENY_TLS"]),
+        (SUBMISSION, "REQUIRE_AUTH=1 AUTH=0", ["REQUIRE_AUTH", "AUTH"]),
+        (SUBMISSION, "REQUIRE_AUTH=1 DENY_TLS=1", ["REQUIRE_AUTH", "DENY_TLS"]),
+        (ALONE, "FORCE_TLS=1 DENY_TLS=1", ["FORCE_TLS", "DENY_TLS"]),
+        (ALONE, "REQUIRE_AUTH=1 AUTH=0", ["REQUIRE_AUTH", "AUTH"]),
+        (ALONE, "REQUIRE_AUTH=1 DENY_TLS=1", ["REQUIRE_AUTH", "DENY_TLS"]),
+        (ALONE, "SMTPAUTH=! AUTH=0", ["SMTPAUTH", "AUTH"]),
+        (ALONE, "SMTPAUTH=- REQUIRE_AUTH=1", ["SMTPAUTH", "REQUIRE_AUTH"]),
+        (WITHOUT, "REQUIRE_AUTH=1", ["REQUIRE_AUTH", "SASLFD"]),
+        (WITHOUT, "SMTPAUTH=!", ["SMTPAUTH", "SASLFD"]),
+        (WITHOUT, "AUTH_CDB=/etc/auth.cdb", ["AUTH_CDB", "SASLFD"]),
     ] {
-        let mut server = Server::new(SUBMISSION);
+        let server = set(Server::new(chain), settings);
         users::one(&server.folder);
-        for setting in settings.split_whitespace() {
-            let (name, value) = setting.split_once('=').expect("NAME=VALUE");
-            server = server.env(name, value);
-        }
         let server = server.start();
         let mut client = server.connect();
         assert!(client.reply().starts_with("421 4.3.5"), "{settings}: {}", client.transcript());
