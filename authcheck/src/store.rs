@@ -62,19 +62,39 @@ impl Users {
 
     /// The record of a login: as it was sent, else with its domain in lower case. A file that is damaged anywhere, now, is an error.
     pub fn find(&self, login: &[u8]) -> Result<Option<Record>> {
+        self.find_by(login, || self.check_sum())
+    }
+
+    fn find_by(
+        &self,
+        login: &[u8],
+        check_sum: impl FnOnce() -> Result<()>,
+    ) -> Result<Option<Record>> {
+        let found = self.value(login)?;
         if self.sealed {
-            self.check_sum()?;
+            check_sum()?;
+            // The sum is that of one moment: who writes over the file may have been at the record before or after it.
+            if self.value(login)? != found {
+                return Err(damaged("it is being written"));
+            }
         }
-        let found = if login.is_empty() { None } else { self.cdb.get(login, RECORD_MAX)? };
-        let found = match found {
-            None if !login.is_empty() => self.cdb.get(&lower_domain(login), RECORD_MAX)?,
-            found => found,
-        };
-        let Some(value) = found.map(Secret::new) else { return Ok(None) };
+        let Some(value) = found else { return Ok(None) };
         if !self.sealed && value.starts_with(record::FIRST_LINE.as_bytes()) {
             return Err(damaged("its seal is gone"));
         }
         Record::parse(&value).map(Some).map_err(|cause| damaged(&cause.0))
+    }
+
+    fn value(&self, login: &[u8]) -> Result<Option<Secret>> {
+        if login.is_empty() {
+            // That is the seal's key.
+            return Ok(None);
+        }
+        let found = match self.cdb.get(login, RECORD_MAX)? {
+            None => self.cdb.get(&lower_domain(login), RECORD_MAX)?,
+            found => found,
+        };
+        Ok(found.map(Secret::new))
     }
 
     fn check_sum(&self) -> Result<()> {
@@ -294,6 +314,28 @@ mod tests {
         assert!(users.find(b"a@x.org").unwrap().is_some());
         fs::write(&path, &whole[..2100]).unwrap();
         assert!(users.find(b"a@x.org").is_err());
+        fs::remove_file(&path).unwrap();
+    }
+
+    // "being replaced: 454, never a success, never 535": not even where somebody copies over it instead of renaming.
+    #[test]
+    fn a_login_is_not_missing_from_a_file_that_is_being_written() {
+        let path = path("written");
+        let whole = sealed(&[("a@x.org", argon("aaaa"))]);
+        let half = [&[0; HEADER][..], &whole[HEADER..]].concat();
+        fs::write(&path, &whole).unwrap();
+        let users = Users::open(&path).unwrap();
+        let checked = |before: &[u8], after: &[u8]| {
+            fs::write(&path, before).unwrap();
+            users.find_by(b"a@x.org", || {
+                fs::write(&path, &whole).unwrap();
+                users.check_sum()?;
+                fs::write(&path, after)
+            })
+        };
+        assert_eq!(checked(&whole, &whole).unwrap(), Some(argon("aaaa")));
+        assert!(checked(&half, &whole).is_err());
+        assert!(checked(&whole, &half).is_err());
         fs::remove_file(&path).unwrap();
     }
 
