@@ -5,10 +5,10 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Folder, authpass, compile, fed, record, root, said};
+use common::{Folder, authpass, compile, fed, no_databases, record, root, said};
 
 /// openssl passwd -6 -salt salt tanstaaf
 const HASH: &str = "$6$salt$l271/oYV2tpo8BxsgiVsoA3s9GKIAZD4Oy7tzbmkv3xQnNg4HYmZ1Uv6VH6c7IcVZVGmYoY5K.XMK7C7yIU831";
@@ -104,17 +104,6 @@ fn a_damaged_database_is_temporary_and_says_so() {
             assert!(said(&output).contains("AUTH unavailable [192.0.2.1] - "), "{}", said(&output));
         }
     }
-}
-
-/// What can stand in the place of users.cdb and is none.
-fn no_databases(folder: &Folder) -> Vec<PathBuf> {
-    let [fifo, empty, directory, secret] =
-        ["fifo", "empty", "directory", "secret"].map(|name| folder.path(name));
-    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    fs::write(&empty, b"").unwrap();
-    fs::create_dir(&directory).unwrap();
-    fs::write(&secret, vec![0; 100_000]).unwrap();
-    vec![fifo, empty, directory, secret, "/dev/zero".into(), folder.path("missing/x")]
 }
 
 // Never a success, never a wrong password, and no waiting for the other end of a FIFO.
@@ -340,6 +329,26 @@ fn authpass_takes_two_equal_lines_and_no_secret_as_argument() {
         cram.stdout.split(|byte| *byte == b'\t').filter(|f| f.starts_with(b"cram-md5=")).count(),
         1
     );
+}
+
+// A terminal shows no password, and shows what is typed again afterwards, however it ends.
+#[test]
+fn authpass_on_a_terminal() {
+    let terminal = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/terminal.py");
+    for (typed, code, said_then) in [
+        ("tanstaaf\\ntanstaaf\\n", "0", "u\tpw=$argon2id$"),
+        ("tanstaaf\\ntanstaag\\n", "100", "the passwords differ"),
+        ("tan\\x03\\n", "100", "control character"),
+        ("\\x04", "100", "the password is empty"),
+    ] {
+        let authpass = env!("CARGO_BIN_EXE_authpass");
+        let output = fed(Command::new("python3").args([terminal, typed, authpass, "u"]), b"");
+        let text = said(&output);
+        assert!(output.status.success(), "{typed}: {text}");
+        assert!(text.contains("Password: ") && text.contains(said_then), "{typed}: {text}");
+        assert!(!text.contains("tanstaa") && !text.contains("tan\x03"), "{typed}: {text}");
+        assert!(text.ends_with(&format!("exit={code} echo=True signals=True\n")), "{text}");
+    }
 }
 
 #[test]

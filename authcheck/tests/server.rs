@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Folder, record, root, said};
+use common::{Folder, no_databases, record, root, said};
 
 /// A chain of authcheck and a program.
 struct Chain {
@@ -172,6 +172,23 @@ fn a_database_that_is_missing_or_damaged_is_temporary() {
     assert_eq!(chain.hear(), "235 u");
     assert_eq!(chain.ask(&plain("u", "tanstaaf")), "ENV DATABYTES=5");
     chain.end();
+}
+
+// A FIFO must not hang the session, and nothing that is no database is a wrong password.
+#[test]
+fn what_is_no_database_is_temporary() {
+    let folder = Folder::new("odd-s");
+    for path in no_databases(&folder) {
+        let path = path.to_str().unwrap();
+        let mut chain = Chain::start(&[path], &[ALLOWED]);
+        assert_eq!(chain.ask("MECHS"), "MECHS PLAIN LOGIN");
+        for _ in 0..3 {
+            assert_eq!(chain.ask(&plain("u", "tanstaaf")), TEMPORARY, "{path}");
+        }
+        let (_, log) = chain.end();
+        assert_eq!(log.matches("AUTH unavailable [192.0.2.1] - mech=PLAIN").count(), 3, "{log}");
+        assert!(log.contains(path) && !log.contains("AUTH failed"), "{log}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! AUTH over the whole chain: what a client says and hears, and what the queue learns of it.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chain_tests::server::Builder;
 use chain_tests::users::{self, PLAIN, SUBMISSION};
@@ -176,6 +177,29 @@ fn a_database_that_cannot_be_read_is_454() {
     assert!(log.contains("AUTH unavailable [127.0.0.1] - mech=PLAIN"), "{log}");
     users::one(&server.folder);
     assert!(attempt().starts_with("235"));
+}
+
+// "a users.cdb that is being replaced": by authcdb again and again, no session sees anything but one of the files.
+#[test]
+fn a_database_that_is_replaced_all_the_time() {
+    let server = submission().start();
+    let (done, folder) = (AtomicBool::new(false), &server.folder);
+    let records =
+        [&["-c", "user"][..], &["user", "env=AUTH_NOTE=x"]].map(|a| users::record(a, "secret"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for record in records.iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                users::make(folder, std::slice::from_ref(record));
+            }
+        });
+        for _ in 0..40 {
+            let mut client = greeted(&server);
+            let reply = client.ask(&format!("AUTH PLAIN {PLAIN}"));
+            done.store(!reply.starts_with("235 "), Ordering::Relaxed);
+            assert!(reply.starts_with("235 "), "{reply}\n{}", server.log());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 /// A queue program that keeps what it is given.

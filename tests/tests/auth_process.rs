@@ -135,6 +135,30 @@ fn no_secret_outside_of_memory_and_none_that_stays_in_it() {
     }
 }
 
+// No core holds a password: whoever is not dumpable leaves none, and nobody of the same user can attach to it.
+#[test]
+fn no_process_of_a_session_is_dumpable() {
+    if !programs::needs_root() {
+        return;
+    }
+    let command = "starttls-wrap authcheck -s -x COMMAND smtpd";
+    for chain in ["starttls-wrap authcheck -s users.cdb smtpd", command] {
+        let server = Server::new(chain).word("COMMAND", "/bin/true").ordinary();
+        users::one(&server.folder);
+        let server = server.start();
+        let mut client = inside(&server);
+        client.expect(&format!("AUTH PLAIN {PLAIN}"), "235");
+        let sessions = server.sessions();
+        let named = |name: &str| sessions.iter().filter(|p| p.name == name).count();
+        let runner = usize::from(chain == command);
+        assert_eq!((named("authcheck"), named("smtpd")), (1 + runner, 1), "{sessions:?}");
+        for process in &sessions {
+            // proc(5): what belongs to root though its process does not is not dumpable.
+            assert_eq!((process.uid(), process.owner()), (ORDINARY, Some(0)), "{process:?}");
+        }
+    }
+}
+
 // Whatever stops authcdb leaves the old file or the new one, whole.
 #[test]
 fn authcdb_killed_at_any_of_its_system_calls() {

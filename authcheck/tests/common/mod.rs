@@ -31,6 +31,17 @@ impl Folder {
     }
 }
 
+/// What can stand in the place of users.cdb and is none.
+pub fn no_databases(folder: &Folder) -> Vec<PathBuf> {
+    let [fifo, empty, directory, zeroes] =
+        ["fifo", "empty", "directory", "zeroes"].map(|name| folder.path(name));
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::write(&empty, b"").unwrap();
+    fs::create_dir(&directory).unwrap();
+    fs::write(&zeroes, vec![0; 100_000]).unwrap();
+    vec![fifo, empty, directory, zeroes, "/dev/zero".into(), folder.path("missing/x")]
+}
+
 pub fn compile(text: &Path, users: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_authcdb")).args([text, users]).output().unwrap()
 }
