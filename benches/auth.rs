@@ -39,7 +39,7 @@ fn main() {
             for step in 0..KINDS.len() {
                 let kind = (turn + step) % KINDS.len();
                 let users = Users::open(&path).map_err(|error| error.to_string());
-                let facts =
+                let environment =
                     Environment { allowed: true, host: "h".into(), ..Environment::default() };
                 let mut service = Service::new(Keeper::Users(users), environment);
                 let begin = Instant::now();
