@@ -126,6 +126,27 @@ fn what_is_no_database_is_temporary() {
     }
 }
 
+// The sum is read in pieces, so a database may be larger than what softlimit(8) leaves.
+#[test]
+fn a_database_larger_than_the_memory_limit() {
+    let folder = Folder::new("large");
+    let filler = format!("\tenv=A={}", "x".repeat(15_000));
+    let md5 = "pw=$1$/alf.QlS$eTgQyOf74eEtm5ZG7jzH40";
+    let lines: Vec<_> = (0..2_500).map(|n| format!("u{n}\t{md5}{filler}\n")).collect();
+    let users = folder.users(&lines.concat());
+    assert!(fs::metadata(&users).unwrap().len() > 37_000_000);
+    let script = "ulimit -v 30000; exec 3<&0 </dev/null; exec \"$@\"";
+    for (request, code) in [
+        (&b"u7\0secret\0\0"[..], 0),
+        (b"u2499\0secret\0\0", 0),
+        (b"u7\0x\0\0", 1),
+        (b"v\0x\0\0", 1),
+    ] {
+        let output = check_with(&[], &users, request, script, "exit 0");
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+    }
+}
+
 // A hash that would take the machine's memory, or a day, is not computed; nor is it a wrong password.
 #[test]
 fn a_hash_of_absurd_cost_is_temporary() {

@@ -175,9 +175,18 @@ fn authcdb_killed_at_any_of_its_system_calls() {
     folder.write("users", &new);
     let authcdb = programs::folder().join("authcdb");
     let (mut kept, mut replaced) = (0, 0);
-    for call in
-        ["openat", "read", "write", "fchown", "fchmod", "fsync", "rename", "close", "exit_group"]
-    {
+    for call in [
+        "openat",
+        "read",
+        "unlink",
+        "write",
+        "fchown",
+        "fchmod",
+        "fsync",
+        "rename",
+        "close",
+        "exit_group",
+    ] {
         for when in 1..30 {
             folder.write("users.cdb", &before);
             let inject = format!("inject={call}:signal=KILL:when={when}");
