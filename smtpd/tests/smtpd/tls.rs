@@ -62,6 +62,41 @@ fn after_the_handshake_all_is_forgotten() {
     assert!(!place.read("variables").contains("SSLCTLFD"));
 }
 
+// DESIGN 4: smtpd keeps the rules itself where it speaks UCSPI-TLS: no AUTH in clear, and the same password process after it.
+#[test]
+fn auth_waits_for_the_handshake() {
+    let place = place().variable("SASLFD", "6");
+    let (mut passwords, passwords_end) = UnixStream::pair().unwrap();
+    passwords.write_all(b"MECHS PLAIN LOGIN\n235 tim\n").unwrap();
+    let (mut control, control_end) = UnixStream::pair().unwrap();
+    let (mut plain, plain_end) = UnixStream::pair().unwrap();
+    let mut running = place.start(&[
+        (passwords_end.as_fd(), 6),
+        (control_end.as_fd(), 7),
+        (plain_end.as_fd(), 8),
+        (plain_end.as_fd(), 9),
+    ]);
+    drop((passwords_end, control_end, plain_end));
+    running.say("EHLO first.test\r\nAUTH PLAIN AHRpbQB4\r\n");
+    let mut heard = String::new();
+    while !heard.contains("538 5.7.11") {
+        heard.push_str(&running.hear());
+    }
+    assert!(heard.contains("250 STARTTLS") && !heard.contains("AUTH PLAIN"), "{heard}");
+    running.say("STARTTLS\r\n");
+    assert_eq!(running.hear(), "220 2.0.0 ready for tls");
+    control.read_exact(&mut [0]).unwrap();
+    control.write_all(b"SSL_PROTOCOL=TLSv1.3\0\0").unwrap();
+    plain.write_all(b"EHLO second.test\r\nAUTH PLAIN AHRpbQB4\r\nQUIT\r\n").unwrap();
+    let mut replies = String::new();
+    plain.read_to_string(&mut replies).unwrap();
+    assert!(replies.contains("250 AUTH PLAIN LOGIN\r\n235 2.7.0 ok, go ahead\r\n221"), "{replies}");
+    running.end();
+    let mut asked = String::new();
+    passwords.read_to_string(&mut asked).unwrap();
+    assert_eq!(asked, "MECHS\nAUTH PLAIN AHRpbQB4\n", "what came in clear was passed on");
+}
+
 // CVE-2011-0411: what came in clear behind STARTTLS is neither kept nor run.
 #[test]
 fn nothing_may_follow_starttls() {
