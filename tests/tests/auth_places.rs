@@ -90,11 +90,14 @@ fn ssl_in_the_environment() {
     submit(&mut server.connect(), true);
 }
 
+/// How one connection is started without a UCSPI server, and what is known of the client's address then.
+type Way = (fn(Builder) -> Single, &'static str);
+
+const ALONE: [Way; 2] = [(Builder::single, "127.0.0.1"), (Builder::single_by_pipes, "unknown")];
+
 #[test]
 fn inetd_and_pipes() {
-    let ways: [(fn(Builder) -> Single, &str); 2] =
-        [(Builder::single, "127.0.0.1"), (Builder::single_by_pipes, "unknown")];
-    for (start, ip) in ways {
+    for (start, ip) in ALONE {
         for (builder, immediate) in [(submission(), false), (immediate(), true)] {
             let mut single = start(builder);
             submit(&mut single.client, immediate);
