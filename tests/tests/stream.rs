@@ -651,8 +651,10 @@ fn make_fifo(folder: &Folder, name: &str) {
 }
 
 fn nonblocking(pid: i32, descriptor: u32) -> bool {
-    // proc(5): "flags: 0104002", in octal.
-    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).expect("fdinfo");
+    // proc(5): "flags: 0104002", in octal. The key process and the program before TLS may have ended meanwhile.
+    let Ok(info) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")) else {
+        return false;
+    };
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags").trim();
     i32::from_str_radix(flags, 8).expect("a number") & libc::O_NONBLOCK != 0
 }
