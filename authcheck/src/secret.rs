@@ -1,6 +1,7 @@
 //! Bytes that must not be seen.
 
 use std::fmt;
+use std::hint::black_box;
 use std::ops::Deref;
 
 use zeroize::Zeroizing;
@@ -40,6 +41,15 @@ impl fmt::Debug for Secret {
         out.write_str("Secret")
     }
 }
+
+/// Overwrites what the calls before this one have left on the stack: hash functions copy the password's words there.
+#[inline(never)]
+pub fn wipe_stack() {
+    black_box(&mut [0_u8; STACK]);
+}
+
+/// Farther down than any of them gets.
+const STACK: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,7 @@ use crate::attempt::Connection;
 use crate::delegate::{self, Delegate};
 use crate::lines::{Lines, pause};
 use crate::request::Order;
+use crate::secret::wipe_stack;
 use crate::service::{Environment, Keeper, Service};
 use crate::store::Users;
 use crate::text;
@@ -133,6 +134,9 @@ fn converse(
         let deadline = if service.in_exchange() { after(STEP) } else { None };
         let Ok(Some(line)) = lines.next(deadline) else { return };
         let answer = service.line(&line);
+        // Nothing of a password is left when its answer is heard.
+        drop(line);
+        wipe_stack();
         if let Some(event) = &answer.log {
             log.line(event);
         }

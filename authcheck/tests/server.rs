@@ -311,6 +311,57 @@ fn nothing_secret_in_arguments_and_environment() {
     chain.end();
 }
 
+// Whatever kind of hash the record has, and whatever became of the attempt: nothing of the password stays.
+#[test]
+fn no_kind_of_hash_leaves_the_password_in_memory() {
+    if !root() {
+        return;
+    }
+    let folder = Folder::new("kinds");
+    // openssl passwd, mkpasswd and crypt(3) of tanstaaf-8321.
+    let hashes = KINDS.iter().enumerate().map(|(n, hash)| format!("u{n}\t{hash}\n"));
+    let scram = record(&["scram"], SECRET);
+    let scram = scram.split('\t').filter(|field| !field.starts_with("pw=")).collect::<Vec<_>>();
+    let users = folder.users(&[hashes.collect::<String>(), scram.join("\t")].concat());
+    let logins = (0..KINDS.len()).map(|n| format!("u{n}")).chain(["scram".into(), "nobody".into()]);
+    for login in logins {
+        for mechanism in ["PLAIN", "LOGIN"] {
+            for wrong in ["", "x"] {
+                let mut chain = Chain::start(&[users.to_str().unwrap()], &[ALLOWED]);
+                let password = format!("{SECRET}{wrong}");
+                let reply = match mechanism {
+                    "PLAIN" => chain.ask(&plain(&login, &password)),
+                    _ => {
+                        let [login, password] = [&login, &password]
+                            .map(|text| authcheck::text::encode(text.as_bytes()));
+                        assert_eq!(chain.ask(&format!("AUTH LOGIN {login}")), "334 UGFzc3dvcmQ6");
+                        chain.ask(&format!("LINE {password}"))
+                    }
+                };
+                let right = wrong.is_empty() && login != "nobody";
+                assert_eq!(reply, if right { format!("235 {login}") } else { FAILED.into() });
+                let pid = chain.password_process();
+                let encoded = authcheck::text::encode(password.as_bytes());
+                for trace in [SECRET.as_bytes(), encoded.trim_end_matches('=').as_bytes()] {
+                    let text = trace.escape_ascii();
+                    assert!(!remembers(pid, trace), "{login} {mechanism} {wrong}: {text}");
+                }
+                chain.end();
+            }
+        }
+    }
+}
+
+const SECRET: &str = "tanstaaf-8321";
+
+const KINDS: [&str; 5] = [
+    "$1$saltsalt$aHXUsbOAUVPvaWiG4X.AH0",
+    "$5$saltsalt$ZeDhE43hYaZ.NgJKFnBEFmQhMB4bB25djn58Dm82s1A",
+    "$6$saltsalt$UP1rS95CBcU1LRotLI7QYqVTRilwl0I7Mu2u.VAyyV53P0Eo/J6QD1DAYbkgEV5NE6d7xbVz/A72fJOMJ0WKc0",
+    "$2b$05$abcdefghijklmnopqrstuulKE7X1bjrc4r4x9R1RkjJt5wyqnXkae",
+    "$y$j9T$7HiKXfr..EDAtVp/CExVC0$WOF5uoZI1ptgdp75Ac4FqTbl5ZhORue6T2JO0Oo04j2",
+];
+
 /// Whether the memory of a process holds these bytes.
 fn remembers(pid: u32, needle: &[u8]) -> bool {
     use std::os::unix::fs::FileExt;
