@@ -98,3 +98,59 @@ fn timeout(left: Option<Duration>) -> PollTimeout {
 
 /// Longest line on SASLFD in bytes, its LF included: RFC 4954's 12,288 and a word in front.
 const LINE_MAX: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (Lines, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Lines::new(ours.into()), theirs)
+    }
+
+    /// Every line that is there now.
+    fn all(lines: &mut Lines) -> Vec<Vec<u8>> {
+        let next = || lines.next(Some(Instant::now())).unwrap().map(|line| line.to_vec());
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_are_split() {
+        let said = b"MECHS\nAUTH PLAIN AGEAYg==\n\nLINE x\r\nCANCEL\nno end";
+        let expected = [&b"MECHS"[..], b"AUTH PLAIN AGEAYg==", b"", b"LINE x\r", b"CANCEL"];
+        for at in 0..=said.len() {
+            let (mut lines, mut theirs) = pair();
+            theirs.write_all(&said[..at]).unwrap();
+            let mut found = all(&mut lines);
+            theirs.write_all(&said[at..]).unwrap();
+            found.extend(all(&mut lines));
+            assert_eq!(found, expected, "split at {at}");
+            drop(theirs);
+            assert!(lines.next(None).unwrap().is_none(), "half a line is none");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_the_end() {
+        for (length, fits) in [(LINE_MAX, true), (LINE_MAX + 1, false)] {
+            let (mut lines, mut theirs) = pair();
+            let mut said = vec![b'x'; length - 1];
+            said.push(b'\n');
+            theirs.write_all(&said).unwrap();
+            let line = lines.next(None).unwrap();
+            assert_eq!(line.map(|line| line.len()), fits.then_some(length - 1));
+        }
+    }
+
+    // What is behind a line in the buffer must not keep what was in it.
+    #[test]
+    fn a_line_that_was_taken_is_not_in_the_buffer_any_more() {
+        let (mut lines, mut theirs) = pair();
+        theirs.write_all(b"LINE dGFuc3RhYWY=\nMECHS\n").unwrap();
+        assert_eq!(all(&mut lines).len(), 2);
+        assert!(lines.buffer.iter().all(|byte| *byte == 0));
+    }
+}
