@@ -81,7 +81,7 @@ impl Record {
 
     fn set(&mut self, name: &str, value: &str) -> Option<()> {
         match name {
-            "pw" => set(&mut self.password, Secret::from(value.as_bytes())),
+            "pw" if is_clean(value) => set(&mut self.password, Secret::from(value.as_bytes())),
             "scram-sha-256" => set(&mut self.scram, Verifier::parse(value)?),
             "cram-md5" => set(&mut self.cram, Context::parse(value.as_bytes())?),
             "expires" => set(&mut self.expires, value.parse().ok()?),
@@ -164,7 +164,11 @@ fn variable(name: &str) -> Option<String> {
 
 /// Text that can stand in one line and in the environment.
 fn clean(value: &str) -> Option<String> {
-    (!value.chars().any(char::is_control)).then(|| value.to_owned())
+    is_clean(value).then(|| value.to_owned())
+}
+
+fn is_clean(value: &str) -> bool {
+    !value.chars().any(char::is_control)
 }
 
 /// A uid or gid; the highest number means "unchanged" to the kernel.
@@ -235,6 +239,7 @@ mod tests {
             "env=1X=y",
             "env=A B=y",
             "pw=a\npw=b",
+            "pw=a\r\r",
             "\n",
             "env=X=\x1b",
         ] {

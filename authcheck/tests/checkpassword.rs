@@ -390,7 +390,7 @@ fn authcdb_names_the_line_that_is_wrong_and_leaves_the_old_file() {
         (&format!("v\tpw={HASH}\tuid=5"), "uid and gid"),
         (&format!("\tpw={HASH}"), "not a login"),
         (&format!("u\tpw={HASH}"), "there before"),
-        ("v\tpw=\u{1b}", "not supported"),
+        ("v\tpw=\u{1b}", "bad record: pw"),
     ] {
         fs::write(&text, format!("{good}{line}\n")).unwrap();
         let output = compile(&text, &users);

@@ -7,6 +7,9 @@ use std::path::Path;
 #[allow(dead_code)]
 mod channel;
 
+#[path = "../../authcheck/tests/common/property.rs"]
+mod login;
+
 #[path = "../../recordio-tls/tests/common/property.rs"]
 mod recorder;
 
@@ -63,4 +66,9 @@ fn channel_messages() {
 #[test]
 fn recorded_sessions() {
     replay("recorder", recorder::holds_for);
+}
+
+#[test]
+fn logins() {
+    replay("login", login::holds_for);
 }
