@@ -473,6 +473,30 @@ fn checkpassword_programs_with_bad_manners() {
     }
 }
 
+// Whoever is killed: no answer that a password was wrong, and none that it was right.
+#[test]
+fn a_kill_of_either_process_behind_x() {
+    let folder = Folder::new("kill-x");
+    let path = script(&folder, "#!/bin/sh\nexit 0\n");
+    let until_it_ends = "cat <&0 >&$SASLFD & cat <&$SASLFD; echo end; wait";
+    for (locked_in, pass_on, answer) in [("2", until_it_ends, "end"), ("0", PASS_ON, TEMPORARY)] {
+        let mut chain = Chain::with(&["-x", &path], &[ALLOWED], &["bash", "-c", pass_on]);
+        assert_eq!(chain.ask(&plain("u", "tanstaaf")), "235 u");
+        let mut found = chain.children();
+        found.retain(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "authcheck\n"
+                && status(*pid, "Seccomp") == locked_in
+        });
+        assert_eq!(found.len(), 1, "{found:?}");
+        let pid = nix::unistd::Pid::from_raw(found[0].try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        // Whether the dead one is heard of before or after the question does not matter.
+        assert_eq!(chain.ask(&plain("u", "tanstaaf")), answer);
+        let (_, log) = chain.end();
+        assert_eq!(log.contains("could not be run"), answer == TEMPORARY, "{log}");
+    }
+}
+
 #[test]
 fn the_command_is_split_at_blanks_without_a_shell() {
     let folder = Folder::new("blanks-x");
