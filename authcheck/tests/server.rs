@@ -39,7 +39,11 @@ impl Chain {
 
     fn say(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().unwrap();
-        input.write_all(line.as_bytes()).and_then(|()| input.write_all(b"\n")).unwrap();
+        if let Err(error) = input.write_all(format!("{line}\n").as_bytes()) {
+            let mut log = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+            panic!("{error}: {:?}: {log}", self.child.wait());
+        }
     }
 
     /// The next line, empty at the end.
