@@ -10,6 +10,7 @@ pub mod names;
 pub mod pop3;
 pub mod queue;
 pub mod recorder;
+pub mod records;
 pub mod redact;
 pub mod sink;
 pub mod smtp;
