@@ -10,7 +10,7 @@ mod tests;
 
 use std::time::Duration;
 
-use plumb::relay::{Middle, Outbox, Patience, Side};
+use plumb::middle::{Middle, Outbox, Patience, Side};
 use wire::{ClientStream, Dialogue, Expect, FromClient, LineReader};
 
 use crate::judge::Judge;

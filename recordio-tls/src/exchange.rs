@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use plumb::relay::Side;
+use plumb::middle::Side;
 use zeroize::Zeroizing;
 
 use crate::redact::{cut_word, show_verb};

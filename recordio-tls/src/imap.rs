@@ -5,7 +5,7 @@ mod server;
 
 use std::collections::VecDeque;
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 use wire::{Line, LineReader};
 
 use crate::exchange::Exchange;

@@ -1,6 +1,6 @@
 //! A message going by: counted, and shown as far as was asked for.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 
 use crate::story::Story;
 

@@ -4,7 +4,7 @@ mod show;
 
 use std::collections::VecDeque;
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 use wire::{Body, Line, LineReader, Verdict};
 
 use self::show::{show_secret, show_status};

@@ -4,7 +4,8 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use plumb::die::reason;
-use plumb::relay::{Ending, Middle, Outbox, Patience, Side};
+use plumb::middle::{Middle, Outbox, Patience, Side};
+use plumb::relay::Ending;
 
 use crate::sink::Sink;
 use crate::story::Story;

@@ -1,6 +1,6 @@
 //! What the three protocols have in common: lines that readers could disagree on, and replies that could repeat what was hidden.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 use wire::Line;
 
 use crate::message::Show;

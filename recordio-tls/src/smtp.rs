@@ -2,7 +2,7 @@
 
 mod show;
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 use wire::{
     Asked, Body, Command, Dialogue, Expect, FromServer, Line, LineReader, ReplyLine, Verb, Verdict,
 };

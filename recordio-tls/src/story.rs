@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::SystemTime;
 
 use plumb::log::{LINE_MAX, value};
-use plumb::relay::Side;
+use plumb::middle::Side;
 use wire::find_line_end;
 
 use crate::escape::{ESCAPE_MAX, escape, plain_length};

@@ -1,6 +1,6 @@
 //! A dialogue in lines: both streams, and the protocol that says what is in them.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 use wire::LineReader;
 
 use crate::imap::Imap;

@@ -1,6 +1,6 @@
 //! TLS from outside: records are counted, hellos and alerts decoded, without any key.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 
 use crate::hello::{ClientHello, ServerHello, key_exchange_group};
 use crate::names::Name;

@@ -1,6 +1,6 @@
 //! What is spoken: SMTP, POP3 or IMAP, TLS from outside, or something of which nothing may be shown.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 
 use crate::redact::{HELD_LIMIT, Settings, Then, is_tls};
 use crate::story::Story;

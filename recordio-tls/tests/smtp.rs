@@ -10,7 +10,7 @@
 mod common;
 
 use common::{ALL, DEFAULT, Step, cut, log, shows, singly, steps};
-use plumb::relay::Side;
+use plumb::middle::Side;
 use recordio_tls::message::Show;
 use recordio_tls::redact::Settings;
 

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{DEFAULT, Step, cut, log, singly, steps};
-use plumb::relay::Side;
+use plumb::middle::Side;
 use recordio_tls::story::{Grammar, Story};
 use recordio_tls::watch::{TlsBy, Watch};
 

@@ -1,6 +1,6 @@
 //! The wrap between client and program: in clear alone, inside TLS behind the cipher.
 
-use plumb::relay::{Middle, Outbox, Patience, Side};
+use plumb::middle::{Middle, Outbox, Patience, Side};
 
 use crate::tls::{Failure, Tls};
 use crate::wrap::Wrap;

@@ -7,7 +7,7 @@ mod transcripts;
 
 use std::time::Duration;
 
-use plumb::relay::{Outbox, Patience, Side};
+use plumb::middle::{Outbox, Patience, Side};
 use wire::{ClientStream, Dialogue, Line, LineReader};
 
 use crate::ehlo::EhloReply;

@@ -7,7 +7,7 @@ use std::thread;
 
 use chain_tests::folder::NAME;
 use chain_tests::{Client, Folder, Server, peers};
-use plumb::relay::Side;
+use plumb::middle::Side;
 use recordio_tls::redact::Settings;
 use recordio_tls::story::{Grammar, Story};
 use recordio_tls::watch::{TlsBy, Watch};

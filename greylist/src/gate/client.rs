@@ -1,6 +1,6 @@
 //! What the client says, and whether it goes on to the program.
 
-use plumb::relay::Outbox;
+use plumb::middle::Outbox;
 use wire::{BadLine, Command, FromClient, Verb, chunk};
 
 use super::{Gate, Octets, Stage, UnderWay, address, put};

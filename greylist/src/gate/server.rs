@@ -1,6 +1,6 @@
 //! What the program says, what it changes, and whether the client hears it.
 
-use plumb::relay::Outbox;
+use plumb::middle::Outbox;
 use wire::{Asked, Command, FromServer, Line, ReplyLine, Verb};
 
 use super::{Gate, Stage, UnderWay, address, put};

@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use plumb::relay::{Middle, Outbox, Patience, Side};
+use plumb::middle::{Middle, Outbox, Patience, Side};
 
 use super::Gate;
 use crate::judge::Judge;

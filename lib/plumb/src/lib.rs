@@ -6,6 +6,7 @@ pub mod end;
 pub mod errand;
 pub mod fds;
 pub mod log;
+pub mod middle;
 pub mod privs;
 pub mod process;
 pub mod random;

@@ -1,6 +1,6 @@
 //! IMAP's commands, and what may be seen of them.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 
 use super::{Imap, KEYWORD_MAX, Kind, Pending};
 use crate::exchange::Exchange;

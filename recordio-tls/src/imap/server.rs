@@ -1,6 +1,6 @@
 //! What IMAP's server says, and what may be seen of it.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 
 use super::{Imap, KEYWORD_MAX, Kind, Pending, Replying, Stage};
 use crate::literal::{Marker, marker};

@@ -1,6 +1,6 @@
 //! What may be seen of POP3's PASS, APOP and status lines.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 
 use super::Asked;
 use crate::redact::{cut_word, show_verb};

@@ -1,6 +1,6 @@
 //! What may be seen of SMTP's commands and replies.
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 use wire::{Asked, Command, ReplyLine, Verb};
 
 use super::Smtp;

@@ -1,7 +1,7 @@
 //! Sessions as transcripts, and what the log makes of them.
 #![allow(dead_code)]
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 use recordio_tls::message::Show;
 use recordio_tls::redact::Settings;
 use recordio_tls::story::{Grammar, Story};

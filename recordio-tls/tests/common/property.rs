@@ -1,7 +1,7 @@
 //! What must hold for any session; shared with the fuzzer.
 #![allow(dead_code)]
 
-use plumb::relay::Side;
+use plumb::middle::Side;
 use recordio_tls::redact::Settings;
 use recordio_tls::story::{Grammar, Story};
 use recordio_tls::watch::{TlsBy, Watch};

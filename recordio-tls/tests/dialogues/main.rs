@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::{DEFAULT, Step, cut, log, singly};
-use plumb::relay::Side;
+use plumb::middle::Side;
 use random::Random;
 
 /// How many dialogues there are, and how many of them are also cut at every byte.

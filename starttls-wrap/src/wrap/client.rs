@@ -1,6 +1,6 @@
 //! What the client says: passed on, refused, or an end of its own.
 
-use plumb::relay::Outbox;
+use plumb::middle::Outbox;
 use wire::{BadLine, Command, Expect, FromClient, Verb, chunk};
 
 use super::{Greeting, Stage, Wrap};

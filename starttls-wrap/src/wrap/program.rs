@@ -1,6 +1,6 @@
 //! What the program says: passed on, shown as the policy has it, or kept from the client.
 
-use plumb::relay::Outbox;
+use plumb::middle::Outbox;
 use wire::{Asked, FromServer, ReplyLine, Verb};
 
 use super::{Greeting, HELD_LIMIT, Stage, Wrap};

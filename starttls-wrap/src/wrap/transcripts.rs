@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use plumb::relay::{Outbox, Patience, Side};
+use plumb::middle::{Outbox, Patience, Side};
 
 use super::Wrap;
 use crate::policy::Policy;
