@@ -74,18 +74,18 @@ fn fill(path: &Path) {
     .unwrap();
 }
 
+/// The test whose processes, started with STORE in their environment, are these workers.
+const KILLS: &str = "nothing_acknowledged_is_lost_when_processes_are_killed";
+
 /// What one process does, once per session: open, look up, write, tell; its answers go to standard output.
-#[test]
-#[ignore = "the processes of the other tests"]
-fn worker() {
-    let path = PathBuf::from(env::var_os("STORE").unwrap());
+fn worker(path: &Path) -> ! {
     let number: usize = env::var("WORKER").unwrap().parse().unwrap();
     let mut count: usize = env::var("FIRST").unwrap().parse().unwrap();
     let mut out = std::io::stdout();
     loop {
         let triple = triple(number, count);
         let session = || {
-            let mut store = Sqlite::open(&path, PATIENCE)?;
+            let mut store = Sqlite::open(path, PATIENCE)?;
             store.known(&triple.host)?;
             store.waiting(&triple)?;
             // Every fourth comes back.
@@ -108,7 +108,7 @@ fn worker() {
 
 fn start(path: &Path, number: usize, first: usize, tell: Sender<String>) -> Child {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "worker", "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", KILLS, "--nocapture", "--test-threads=1"])
         .env("STORE", path)
         .env("WORKER", number.to_string())
         .env("FIRST", first.to_string())
@@ -132,6 +132,9 @@ fn start(path: &Path, number: usize, first: usize, tell: Sender<String>) -> Chil
 // waits longer than the budget, integrity_check ok."
 #[test]
 fn nothing_acknowledged_is_lost_when_processes_are_killed() {
+    if let Some(path) = env::var_os("STORE") {
+        worker(Path::new(&path));
+    }
     let folder = Folder::new("killed");
     let path = folder.0.join("store");
     fill(&path);
