@@ -11,7 +11,7 @@ use wire::{Line, LineReader};
 use crate::exchange::Exchange;
 use crate::literal::{Marker, marker};
 use crate::message::Message;
-use crate::redact::{self, PENDING_LIMIT, Settings, Then};
+use crate::redact::{self, Burst, PENDING_LIMIT, Settings, Then};
 use crate::story::{Ended, Piece, Story};
 
 /// One IMAP session.
@@ -24,6 +24,7 @@ pub struct Imap {
     sent: Message,
     fetched: Message,
     exchange: Exchange,
+    burst: Burst,
     failed: bool,
 }
 
@@ -89,6 +90,7 @@ impl Imap {
             sent: Message::new(settings.show),
             fetched: Message::new(settings.show),
             exchange: Exchange::Other,
+            burst: Burst::default(),
             failed: false,
         }
     }
@@ -164,8 +166,14 @@ impl Imap {
             return Then::Same;
         }
         let pending = self.show_command(text, ended, story);
+        self.burst.asked(!self.pending.is_empty(), pending.secret);
         self.pending.push_back(pending);
         self.goes_on_behind(text)
+    }
+
+    /// Whether what the server says may repeat what was hidden: two commands may have had the same tag, and some servers answer twice.
+    fn hides(&self) -> bool {
+        self.burst.hides() || self.pending.iter().any(|pending| pending.secret)
     }
 
     /// A line of a command has been told; a part of a message may be given by a URL with a token in it (RFC 4469, 4467).
@@ -176,6 +184,7 @@ impl Imap {
         if let Some(pending) = last.filter(|last| catenates && last.kind == Kind::Append) {
             pending.kind = Kind::Plain;
             pending.secret = true;
+            self.burst.asked(true, true);
         }
         self.ended_by(marker(text))
     }

@@ -10,7 +10,7 @@ use wire::{
 use crate::exchange::Exchange;
 use crate::message::Message;
 use crate::redact::{self, Burst, Settings, Then, cut_word};
-use crate::story::{Ended, Piece, Story};
+use crate::story::{Ended, Story};
 
 /// One SMTP session.
 #[derive(Debug)]
@@ -187,7 +187,9 @@ impl Smtp {
         let asked = match self.dialogue.server(&reply) {
             FromServer::Reply(asked) => asked,
             FromServer::Closing => {
-                story.said(Side::Server, &[Piece::Shown(text)], ended);
+                // It may repeat what the last command was.
+                let nothing = Asked::Command(Verb::Noop);
+                self.show_reply(nothing, text, &reply, ended, story);
                 return Then::Same;
             }
             FromServer::Unasked => return Then::Dark(redact::UNASKED),

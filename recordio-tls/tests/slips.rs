@@ -27,6 +27,19 @@ fn a_password_is_no_command() {
     }
 }
 
+// RFC 5321 3.8, RFC 9051 7.1.5: a server that closes says so unasked, and may say what it has heard last.
+#[test]
+fn a_goodbye_repeats_no_password() {
+    for script in [
+        "S: 220 mx\nC: hunter2hunter2\nS: 500 what\nS: 421 too many errors, last hunter2hunter2",
+        "S: 220 mx\nC: AUTH PLAIN aHVudGVyMmh1bnRlcjI=\nS: 535 no\nS: 421 4.7.0 no hunter2hunter2 here",
+        "S: * OK\nC: hunter2hunter2\nS: hunter2hunter2 BAD what\nS: * BYE last hunter2hunter2",
+        "S: * OK\nC: a LOGIN u hunter2hunter2\nS: a NO\nS: * BYE no hunter2hunter2 here",
+    ] {
+        never_seen(script);
+    }
+}
+
 // RFC 5321 4.1.1, RFC 1939, RFC 9051 6: commands without arguments; what stands behind them is a slip.
 #[test]
 fn nothing_is_shown_behind_commands_that_take_nothing() {

@@ -68,8 +68,7 @@ impl Imap {
             return Then::Dark(redact::UNASKED);
         };
         let is_last = at.saturating_add(1) == self.pending.len();
-        // Two commands may have had the same tag.
-        let secret = self.pending.iter().any(|pending| pending.secret);
+        let secret = self.hides();
         let Some(Pending { kind, tag_hidden, .. }) = self.pending.remove(at) else {
             return Then::Dark(redact::UNASKED);
         };
@@ -94,7 +93,7 @@ impl Imap {
         let keyword = if number { cut_word(rest).0 } else { first };
         let among =
             |names: &[&str]| names.iter().any(|name| keyword.eq_ignore_ascii_case(name.as_bytes()));
-        let secret = self.pending.iter().any(|pending| pending.secret);
+        let secret = self.hides();
         if among(STATUSES) {
             if among(&["BAD"]) {
                 // What was too odd to have a tag is answered like this.
@@ -117,7 +116,7 @@ impl Imap {
     pub(super) fn fetched(&mut self, left: u64, octets: &[u8], story: &mut Story) {
         let left = left.saturating_sub(u64::try_from(octets.len()).unwrap_or(u64::MAX));
         // RFC 4467: what answers GENURLAUTH has a token in it.
-        if self.pending.iter().any(|pending| pending.secret) {
+        if self.hides() {
             self.fetched.count(octets);
             if left == 0 {
                 let hidden = [Piece::Hidden(self.fetched.take_count())];
@@ -133,7 +132,7 @@ impl Imap {
     }
 
     fn show_fetched(&mut self, text: &[u8], ended: Ended, story: &mut Story) {
-        let secret = self.pending.iter().any(|pending| pending.secret);
+        let secret = self.hides();
         if self.settings.show == Show::Whole && !secret {
             story.said(Side::Server, &[Piece::Shown(text)], ended);
         } else if !text.is_empty() {
