@@ -72,6 +72,10 @@ impl Attempt {
             Decision::Pass { .. } => 0,
         }
     }
+
+    fn is_new(&self) -> bool {
+        matches!(self.decision, Decision::Delay { attempt: 1, .. })
+    }
 }
 
 impl Judge {
@@ -117,7 +121,13 @@ impl Judge {
                 }
             }
         };
-        let decision = self.policy.decide(delay, waiting, (self.clock)());
+        let decision = match self.policy.decide(delay, waiting, (self.clock)()) {
+            // What began in this transaction has not come back.
+            Decision::Pass { .. } if first.is_some_and(Attempt::is_new) => {
+                Decision::Delay { left: delay.max(1), attempt: 1 }
+            }
+            decision => decision,
+        };
         let (sender, recipient) = (sender.to_vec(), recipient.to_vec());
         let attempt = Attempt { triple, sender, recipient, waiting, decision };
         match decision {

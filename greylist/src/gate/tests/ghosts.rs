@@ -222,6 +222,22 @@ fn rules_delay_and_refuse() {
     assert_eq!(played.queued.len(), 1);
 }
 
+// RFC 6647 5 (1): "after a successful retry"; a transaction is no retry of itself, whatever its recipients' delays, however slow.
+#[test]
+fn what_began_in_this_transaction_has_not_come_back() {
+    let site = Site::new().rules("delay 0 recipient quick@y.example");
+    let played = site.play(&mail("a@x.example", &["b@y.example", "quick@y.example"]));
+    // Both recipients, and DATA.
+    assert_eq!(played.heard.matches("450 4.7.1 ").count(), 3, "{}", played.heard);
+    let mut session = Session::new(&site, usize::MAX);
+    session.client(b"MAIL FROM:<c@x.example>\r\nRCPT TO:<b@y.example>\r\n");
+    site.later(60);
+    session.client(b"RCPT TO:<d@y.example>\r\n");
+    let heard = session.played().heard;
+    assert_eq!(heard.matches("450 ").count(), 2, "{heard}");
+    assert!(site.store.0.borrow().hosts.is_empty());
+}
+
 // DESIGN 5: "Log-only mode."
 #[test]
 fn in_log_only_mode_everything_passes_and_the_log_says_what_would_not() {
