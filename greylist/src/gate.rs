@@ -192,6 +192,8 @@ impl Middle for Gate {
         match self.stage {
             Stage::Over => LAST_WORDS,
             Stage::Draining => DRAINING,
+            // The reply to a chunk is not owed before its end.
+            _ if self.dialogue.in_body() => IDLE,
             _ if self.dialogue.owes_reply() => OWING,
             _ => IDLE,
         }

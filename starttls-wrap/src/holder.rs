@@ -40,6 +40,11 @@ impl Holder {
         self.channel.as_fd()
     }
 
+    /// Whether an answer was missed: it may come at any time.
+    pub fn is_out_of_step(&self) -> bool {
+        self.out_of_step.load(Ordering::Relaxed)
+    }
+
     /// The SHA-256 of the certificate that was shown, in hexadecimal, or nothing yet.
     pub fn fingerprint(&self) -> &str {
         self.fingerprint.get().map_or("", String::as_str)
@@ -53,7 +58,7 @@ impl Holder {
     /// Asks, and waits for the answer; none if there is no proper one in time, and none ever after.
     pub fn ask(&self, question: &FromNet) -> Option<ToNet> {
         // An answer that comes too late would be taken for the next one's.
-        if self.out_of_step.load(Ordering::Relaxed) || !self.tell(question) {
+        if self.is_out_of_step() || !self.tell(question) {
             return None;
         }
         let answer = self.answer();
@@ -153,6 +158,7 @@ mod tests {
         assert_eq!(holder.ask(&FromNet::Prepare), Some(ToNet::Ready));
         holder.patience = Duration::from_millis(1);
         assert_eq!(holder.ask(&FromNet::Prepare), None);
+        assert!(holder.is_out_of_step());
         answer();
         assert_eq!(holder.ask(&FromNet::Prepare), None);
     }

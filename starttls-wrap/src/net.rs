@@ -256,8 +256,9 @@ impl Connection<'_> {
         out: &mut Outbox,
     ) -> io::Result<Ending> {
         let holder = Arc::clone(&self.holder);
-        let watch: BorrowedFd<'_> = holder.watch();
-        let ending = relay(&mut self.client, server, Some(watch), middle, out);
+        // A late answer is no end of the monitor, and the session goes on.
+        let watch: Option<BorrowedFd<'_>> = (!holder.is_out_of_step()).then(|| holder.watch());
+        let ending = relay(&mut self.client, server, watch, middle, out);
         for note in middle.notes() {
             self.log.line(note);
         }

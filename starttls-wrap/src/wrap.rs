@@ -163,6 +163,8 @@ impl Wrap {
             (_, Stage::Over) => LAST_WORDS,
             (_, Stage::Draining) => DRAIN_TIME,
             (Greeting::Swallowed(_) | Greeting::Refusal(_), _) => GREETING_TIME,
+            // The reply to a chunk is not owed before its end.
+            _ if self.dialogue.in_body() => IDLE_TIME,
             _ if self.dialogue.owes_reply() => REPLY_TIME,
             _ => IDLE_TIME,
         }

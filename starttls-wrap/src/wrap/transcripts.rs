@@ -12,7 +12,7 @@ use crate::policy::Policy;
 ///
 /// `\r`, `\n` and `\0` are written out; CRLF is added to a line that does not end with `\c`.
 /// `C.` and `P.` are the ends of what they say; `hang up`, `stop`, `tls` are what must have come of it;
-/// `waits` is that a client cannot buy time by sending.
+/// `waits` is that a client cannot buy time by sending, `patient` that it can.
 fn play(mut wrap: Wrap, script: &str, split: bool) {
     let mut out = Outbox::default();
     let mut expected: HashMap<char, Vec<u8>> = HashMap::new();
@@ -35,6 +35,7 @@ fn play(mut wrap: Wrap, script: &str, split: bool) {
             "on" => assert!(!out.stop && !out.hang_up, "{script}: an end"),
             "tl" => assert!(out.stop && wrap.wants_tls(), "{script}: no tls"),
             "wa" => assert!(matches!(wrap.patience(), Patience::Server(_)), "{script}: patient"),
+            "pa" => assert!(matches!(wrap.patience(), Patience::Either(_)), "{script}: waits"),
             "in" => assert!(wrap.injected(), "{script}: no injection"),
             other => panic!("{other}"),
         }
@@ -286,8 +287,11 @@ fn chunks() {
         P< EHLO x
         P> 250-mx\r\n250 CHUNKING
         C< 250-mx\r\n250-STARTTLS\r\n250 CHUNKING
-        C> BDAT 6\r\nQUIT\r\nBDAT 0 LAST\r\nBDAT x
-        P< BDAT 6\r\nQUIT
+        C> BDAT 6\r\nQUI\c
+        P< BDAT 6\r\nQUI\c
+        patient
+        C> T\r\nBDAT 0 LAST\r\nBDAT x
+        P< T
         P> 250 ok
         C< 250 ok
         P< BDAT 0 LAST

@@ -315,6 +315,14 @@ fn a_program_that_ends_owing_a_reply_leaves_a_word() {
     }
 }
 
+// RFC 3030 2: the reply comes behind the last octet, and a client may take its time for them.
+#[test]
+fn a_chunk_under_way_is_owed_no_reply() {
+    let mut session = Session::new(&passing(), usize::MAX);
+    session.client(format!("{}BDAT 9\r\nhalf", mail("a@x.example", &["b@y.example"])).as_bytes());
+    assert!(matches!(session.gate.patience(), Patience::Either(_)));
+}
+
 #[test]
 fn silence_ends_a_session_with_a_word() {
     let mut session = Session::new(&Site::new(), 1);
