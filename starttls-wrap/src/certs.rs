@@ -96,9 +96,7 @@ impl Paths {
         found.sort();
         Ok(found)
     }
-}
 
-impl Paths {
     /// Whether this certificate of CERTDIR is among those that are looked at for a name.
     pub fn leads(&self, name: &str, certificate: &Path) -> bool {
         let name = host_name(name.replace('*', "host").as_bytes());

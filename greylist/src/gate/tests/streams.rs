@@ -319,8 +319,12 @@ fn a_program_that_ends_owing_a_reply_leaves_a_word() {
 #[test]
 fn a_chunk_under_way_is_owed_no_reply() {
     let mut session = Session::new(&passing(), usize::MAX);
-    session.client(format!("{}BDAT 9\r\nhalf", mail("a@x.example", &["b@y.example"])).as_bytes());
+    session
+        .client(b"EHLO c\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\nBDAT 9\r\nhalf ");
     assert!(matches!(session.gate.patience(), Patience::Either(_)));
+    session.gate.bytes(Side::Client, b"over", &mut session.out);
+    assert_eq!(session.out.server, b"over");
+    assert!(matches!(session.gate.patience(), Patience::Server(_)));
 }
 
 #[test]
